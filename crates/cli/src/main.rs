@@ -1,0 +1,2 @@
+//! The flowstone binary.
+fn main() {}
