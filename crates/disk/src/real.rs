@@ -1,0 +1,98 @@
+//! The real disk: Linux system calls through std and rustix, maps through memmap2.
+
+mod file;
+mod map;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::{DirEntry, Disk, File, Lock, OpenMode};
+
+/// The file systems of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        // std opens close-on-exec, and `create_new` is O_CREAT | O_EXCL.
+        let mut options = fs::OpenOptions::new();
+        match mode {
+            OpenMode::Read => options.read(true),
+            OpenMode::ReadWrite => options.read(true).write(true),
+            OpenMode::CreateNew => options.read(true).write(true).create_new(true),
+        };
+        Ok(Arc::new(file::RealFile::new(options.open(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        open_dir(path)?.sync_all()
+    }
+
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        // syncfs takes any descriptor of the file system; unlike sync(2) it reports write-back errors (Linux 5.8).
+        Ok(rustix::fs::syncfs(fs::File::open(path)?)?)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            let file_type = entry.file_type()?;
+            let is_dir = file_type.is_dir() || (file_type.is_symlink() && entry.path().is_dir());
+            entries.push(DirEntry { name, is_dir });
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)?;
+        // flock(LOCK_EX | LOCK_NB): it belongs to the open file, so the kernel lets go when the process ends.
+        file.try_lock()?;
+        Ok(Box::new(RealLock { _file: file }))
+    }
+}
+
+/// fsync of a file opened by mistake in place of its directory would succeed and make no name durable.
+fn open_dir(path: &Path) -> io::Result<fs::File> {
+    let dir = fs::File::open(path)?;
+    if dir.metadata()?.is_dir() {
+        Ok(dir)
+    } else {
+        Err(io::ErrorKind::NotADirectory.into())
+    }
+}
+
+/// The lock is the open file: closing it lets go.
+#[derive(Debug)]
+struct RealLock {
+    _file: fs::File,
+}
+
+impl Lock for RealLock {}

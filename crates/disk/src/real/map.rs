@@ -1,0 +1,117 @@
+//! A file of the real disk, mapped: the only `unsafe` there is.
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use memmap2::{Advice, Mmap, MmapOptions};
+use rustix::io::Errno;
+
+use crate::Map;
+
+/// How often a populate that the kernel asks to repeat is repeated.
+const POPULATE_ATTEMPTS_MAX: u32 = 64;
+
+#[derive(Debug)]
+pub(super) struct RealMap {
+    mmap: Arc<Mmap>,
+    /// The whole map, counted; every slice is one of it, and the last one to go unmaps.
+    whole: Bytes,
+}
+
+/// What keeps the map alive behind its slices.
+struct Mapped(Arc<Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl RealMap {
+    pub(super) fn new(file: &fs::File, capacity: u64) -> io::Result<Self> {
+        let len = usize::try_from(capacity).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        // SAFETY: A map of a file is sound as long as the bytes behind a live reference neither change nor go away. Here:
+        // - `Bytes` keeps a pointer and a length; it reads nothing until a slice of it is read. Callers of `Map::slice` take only
+        //   ranges below the watermark, that is below the durable end of a segment, and `populate` proves them readable first.
+        // - No byte below the watermark is written again with other bytes (only appends follow it; recovery writes valid bytes
+        //   again as they were), and segment files never shrink and are punched only behind their last frame. So what a slice
+        //   shows does not change. Bytes above the watermark do change, and no slice covers them.
+        // - The data directory is locked against a second broker. A foreign program that truncates or rewrites a segment breaks
+        //   this, as it breaks every reader of a mapped file; the checksums are there to tell.
+        // - The map is read-only, so nothing is written through it, and it is unmapped only when the last slice is dropped.
+        #[allow(unsafe_code)]
+        let mmap = unsafe { MmapOptions::new().len(len).map(file)? };
+        let mmap = Arc::new(mmap);
+        let whole = Bytes::from_owner(Mapped(Arc::clone(&mmap)));
+        Ok(RealMap { mmap, whole })
+    }
+}
+
+impl Map for RealMap {
+    fn populate(&self, range: Range<u64>) -> io::Result<()> {
+        if range.start > range.end || range.end > self.whole.len() as u64 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "bytes {} to {} are not all in a map of {} bytes",
+                    range.start,
+                    range.end,
+                    self.whole.len()
+                ),
+            ));
+        }
+        if range.is_empty() {
+            return Ok(());
+        }
+        // Both fit: they are at most the length of a slice in memory. memmap2 widens the range to whole pages.
+        let (at, len) = (range.start as usize, (range.end - range.start) as usize);
+        let mut attempt = 1;
+        loop {
+            let error = match self.mmap.advise_range(Advice::PopulateRead, at, len) {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            match Errno::from_io_error(&error) {
+                Some(Errno::INTR | Errno::AGAIN) if attempt < POPULATE_ATTEMPTS_MAX => attempt += 1,
+                errno => return Err(explain(errno, error, &range)),
+            }
+        }
+    }
+
+    fn slice(&self, range: Range<u64>) -> Bytes {
+        let bound = |at: u64| usize::try_from(at).expect("a position in a map fits into memory");
+        self.whole.slice(bound(range.start)..bound(range.end))
+    }
+}
+
+/// The kernel's answers to MADV_POPULATE_READ are those of memory, not of files; this says what they mean for the file.
+fn explain(errno: Option<Errno>, error: io::Error, range: &Range<u64>) -> io::Error {
+    let Range { start, end } = range;
+    let (kind, what) = match errno {
+        Some(Errno::FAULT) => (
+            io::ErrorKind::Other,
+            "cannot be read: the medium has an error there, or the file ends before",
+        ),
+        Some(Errno::IO) => (
+            io::ErrorKind::Other,
+            "cannot be read: the medium has an error there",
+        ),
+        Some(Errno::HWPOISON) => (
+            io::ErrorKind::Other,
+            "cannot be read: the memory that holds them is broken",
+        ),
+        Some(Errno::NOMEM) => (
+            io::ErrorKind::OutOfMemory,
+            "cannot be brought into memory: there is not enough of it",
+        ),
+        Some(Errno::INVAL) => (
+            io::ErrorKind::Unsupported,
+            "cannot be brought into memory ahead: the kernel is older than Linux 5.14 or the file cannot be mapped",
+        ),
+        _ => return error,
+    };
+    io::Error::new(kind, format!("bytes {start} to {end} {what} ({error})"))
+}
