@@ -1,1 +1,38 @@
-//! flowstone-broker
+//! The broker as a library: topics of partitions, appended to in groups that share a sync, read by
+//! offset or time, with consumer groups whose offsets are durable.
+//!
+//! It knows no network protocol and no async runtime: its futures wait on channels alone and may be
+//! polled by any executor. What blocks (appending, syncing, reading) happens on threads of its own.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), flowstone_broker::Error> {
+//! use flowstone_broker::{Broker, BrokerConfig, Env, TopicSpec};
+//!
+//! let broker = Broker::open(BrokerConfig::new("flowstone-data"), Env::real())?;
+//! let topic = broker.create_topic(TopicSpec::new("visits", 8), false).await?;
+//! assert_eq!(topic.spec.partition_count, 8);
+//! broker.shutdown().await
+//! # }
+//! ```
+
+mod broker;
+mod config;
+mod cursor;
+mod error;
+mod fetch;
+mod group;
+mod produce;
+mod subscribe;
+mod topic;
+
+pub use broker::Broker;
+pub use config::{BrokerConfig, Limits, OnFatal};
+pub use cursor::{Cursor, PartitionOffsets, Start, Stop};
+pub use error::{Error, OpenError};
+pub use fetch::{FetchRequest, Fetched};
+pub use flowstone_disk::Env;
+pub use group::{GroupInfo, GroupOffset, MemberInfo};
+pub use produce::{Acks, AppendedRun, PendingProduce, Permit, Pipeline, ProduceRequest};
+pub use subscribe::{Delivery, SubscribeRequest, Subscription};
+pub use topic::{PartitionInfo, TopicChange, TopicInfo, TopicSpec};
+pub use uuid::Uuid;

@@ -1,0 +1,134 @@
+//! What a broker is opened with: where its data lies, its threads, and its limits.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use uuid::Uuid;
+
+use crate::OpenError;
+
+/// What is called, once, after a sync has failed and its waiters have heard that the outcome is
+/// unknown. The argument is the reason.
+pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How a [`Broker`](crate::Broker) is opened.
+#[derive(Clone)]
+pub struct BrokerConfig {
+    /// The data directory, made if it is missing.
+    pub data_dir: PathBuf,
+    /// What clients may ask for.
+    pub limits: Limits,
+    /// Threads that append and sync. With 0 the broker has no thread at all, and only
+    /// [`run_pending`](crate::Broker::run_pending) does its work.
+    pub append_threads: usize,
+    /// Threads that read. With 0, or without append threads, reads run on the caller's thread.
+    pub read_threads: usize,
+    /// Capacity of a segment where the topic names none.
+    pub default_segment_bytes: u64,
+    /// Refuse a data directory of another cluster.
+    pub expected_cluster_id: Option<Uuid>,
+    /// The durable floors are synced once nothing was committed for this long.
+    pub floor_idle_ms: u64,
+    /// How often the retention of topics is applied.
+    pub retention_interval_ms: u64,
+    /// What to do after a failed sync. The default writes the reason to stderr and aborts the
+    /// process; nothing may be read from or written to the data directory in this process after it.
+    pub on_fatal: OnFatal,
+}
+
+/// What one client, or all of them together, may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Size of one record, where the topic names no other.
+    pub max_record_bytes: u32,
+    /// Size of the records of one request.
+    pub max_request_bytes: u32,
+    /// Records of one request.
+    pub max_records_per_request: u32,
+    /// Size of a response where the request names none.
+    pub default_response_bytes: u32,
+    /// Largest response that a request may ask for. One record always fits.
+    pub max_response_bytes: u32,
+    /// Records of all produce requests that are not yet appended, with 1 KiB added for each request.
+    pub max_produce_bytes_in_flight: u32,
+    /// Topics of the broker.
+    pub max_topics: u32,
+    /// Partitions of one topic.
+    pub max_partitions_per_topic: u32,
+    /// Partitions of all topics.
+    pub max_partitions: u32,
+    /// Labels of one topic.
+    pub max_labels_per_topic: u32,
+    /// Committed offsets of all groups, one for each group and partition.
+    pub max_committed_offsets: u32,
+    /// Cursors of one commit.
+    pub max_cursors_per_commit: u32,
+    /// Subscriptions at a time.
+    pub max_subscriptions: u32,
+}
+
+impl BrokerConfig {
+    /// The defaults, for this data directory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            limits: Limits::default(),
+            append_threads: 4,
+            read_threads: 4,
+            default_segment_bytes: 256 << 20,
+            expected_cluster_id: None,
+            floor_idle_ms: 100,
+            retention_interval_ms: 30_000,
+            on_fatal: Arc::new(|reason| {
+                eprintln!("flowstone: {reason}");
+                std::process::abort();
+            }),
+        }
+    }
+
+    /// Tells the first setting that is out of its range.
+    pub fn validate(&self) -> Result<(), OpenError> {
+        self.limits.validate()
+    }
+}
+
+impl fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerConfig")
+            .field("data_dir", &self.data_dir)
+            .field("limits", &self.limits)
+            .field("append_threads", &self.append_threads)
+            .field("read_threads", &self.read_threads)
+            .field("default_segment_bytes", &self.default_segment_bytes)
+            .field("expected_cluster_id", &self.expected_cluster_id)
+            .field("floor_idle_ms", &self.floor_idle_ms)
+            .field("retention_interval_ms", &self.retention_interval_ms)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_record_bytes: 1 << 20,
+            max_request_bytes: 3 << 20,
+            max_records_per_request: 65_536,
+            default_response_bytes: 1 << 20,
+            max_response_bytes: (4 << 20) - (64 << 10),
+            max_produce_bytes_in_flight: 64 << 20,
+            max_topics: 10_000,
+            max_partitions_per_topic: 10_000,
+            max_partitions: 100_000,
+            max_labels_per_topic: 64,
+            max_committed_offsets: 1_000_000,
+            max_cursors_per_commit: 10_000,
+            max_subscriptions: 10_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Tells the first limit that is out of its range.
+    pub fn validate(&self) -> Result<(), OpenError> {
+        Ok(())
+    }
+}

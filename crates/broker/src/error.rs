@@ -1,0 +1,282 @@
+//! Why the broker refused or failed: one variant for each reason that a caller can act on, with the
+//! facts as fields.
+
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+/// Why a call failed. Unless a variant says otherwise nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No topic has this name, or it was deleted while the call ran.
+    #[error("topic {topic:?} does not exist")]
+    TopicNotFound {
+        /// The name asked for.
+        topic: String,
+    },
+    /// The topic has fewer partitions.
+    #[error(
+        "topic {topic:?} has no partition {partition}: it has {partition_count}, numbered from 0"
+    )]
+    PartitionNotFound {
+        /// The topic.
+        topic: String,
+        /// The partition asked for.
+        partition: u32,
+        /// How many there are.
+        partition_count: u32,
+    },
+    /// The group has neither members nor committed offsets.
+    #[error("group {group:?} does not exist: it has no members and no committed offsets")]
+    GroupNotFound {
+        /// The name asked for.
+        group: String,
+    },
+    /// A topic of this name exists already.
+    #[error("topic {topic:?} exists already")]
+    TopicExists {
+        /// The name.
+        topic: String,
+    },
+    /// A field of the request holds what it may not.
+    #[error("{field}: {detail}")]
+    InvalidField {
+        /// The field, by the name that it has in the API.
+        field: String,
+        /// What is wrong, and what would be right.
+        detail: String,
+    },
+    /// A record is not what the record grammar allows.
+    #[error("record {index} is malformed: {detail}")]
+    MalformedRecord {
+        /// Which record of the request, from 0.
+        index: u32,
+        /// What is wrong with it.
+        detail: String,
+        /// The number of the field that is unknown, if that is the reason.
+        field: Option<u32>,
+    },
+    /// A record is larger than the topic takes.
+    #[error("record {index} has {bytes} bytes, more than the {limit} allowed")]
+    RecordTooLarge {
+        /// Which record of the request, from 0.
+        index: u32,
+        /// Its size.
+        bytes: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The offset was removed by retention or a trim.
+    #[error(
+        "offset {requested} was trimmed: the log starts at {log_start_offset} and ends at \
+         {high_watermark}"
+    )]
+    OffsetTrimmed {
+        /// The offset asked for.
+        requested: u64,
+        /// The first one there is.
+        log_start_offset: u64,
+        /// The end of what may be read, exclusive.
+        high_watermark: u64,
+    },
+    /// The offset lies behind the end.
+    #[error(
+        "offset {requested} is beyond the end: the log starts at {log_start_offset} and ends at \
+         {high_watermark}"
+    )]
+    OffsetBeyondEnd {
+        /// The offset asked for.
+        requested: u64,
+        /// The first one there is.
+        log_start_offset: u64,
+        /// The end of what may be read, exclusive.
+        high_watermark: u64,
+    },
+    /// The session of every cursor has ended: its partitions belong to another member, or to none.
+    #[error("the session of group {group:?} has ended; nothing was stored")]
+    StaleSession {
+        /// The group.
+        group: String,
+    },
+    /// A second stream of the same member took this one's place.
+    #[error("member {member:?} of group {group:?} was replaced by a newer stream of the same name")]
+    MemberReplaced {
+        /// The group.
+        group: String,
+        /// The member's name.
+        member: String,
+    },
+    /// The group has a member already.
+    #[error("group {group:?} has an active member on this topic")]
+    GroupActive {
+        /// The group.
+        group: String,
+    },
+    /// The topic was deleted and made anew since the caller learnt its id.
+    #[error("topic {topic:?} was deleted and made anew: it is not the one that was read")]
+    TopicRecreated {
+        /// The topic.
+        topic: String,
+    },
+    /// A limit of the broker is reached.
+    #[error("the limit {limit} of {value} is reached")]
+    LimitExceeded {
+        /// Which limit, as it is named in [`Limits`](crate::Limits).
+        limit: &'static str,
+        /// Its value.
+        value: u64,
+    },
+    /// There is no room for the records. Reads go on.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The broker is stopping.
+    #[error("the broker is shutting down")]
+    ShuttingDown,
+    /// A write or a sync failed: the records may or may not be there after a restart.
+    #[error("the outcome is unknown: {detail}")]
+    OutcomeUnknown {
+        /// What failed.
+        detail: String,
+    },
+    /// The bytes on disk are not those that were written. What lies below the offset is served.
+    #[error("partition {partition} of topic {topic:?} is damaged at offset {offset}: {detail}")]
+    CorruptSegment {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// The first offset that cannot be served.
+        offset: u64,
+        /// Where the damage lies.
+        detail: String,
+    },
+    /// Not there yet.
+    #[error("{what} is not implemented")]
+    Unimplemented {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The data directory could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Something failed that is no fault of the caller.
+    #[error("internal error: {detail}")]
+    Internal {
+        /// What failed.
+        detail: String,
+    },
+}
+
+/// Why a data directory could not be opened, and what to do about it. It was left as it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// Another process holds the lock.
+    #[error(
+        "{path} is in use by another process: stop it, or choose another data directory",
+        path = path.display()
+    )]
+    DirectoryInUse {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// Written by a newer version of this program.
+    #[error(
+        "{path} was written by a newer version ({detail}): start that version, nothing was changed",
+        path = path.display()
+    )]
+    NewerFormat {
+        /// The file or directory.
+        path: PathBuf,
+        /// What is newer.
+        detail: String,
+    },
+    /// The directory cannot be made or written to.
+    #[error(
+        "{path} cannot be written to ({detail}): give this user the right to write there, or \
+         choose another data directory",
+        path = path.display()
+    )]
+    NotWritable {
+        /// The data directory.
+        path: PathBuf,
+        /// What the operating system said.
+        detail: String,
+    },
+    /// There are partitions but no identity.
+    #[error(
+        "{path} is missing although the directory holds partitions: restore it from a backup of \
+         this directory, or check that all of the volume is mounted",
+        path = path.display()
+    )]
+    IdentityMissing {
+        /// The identity file.
+        path: PathBuf,
+    },
+    /// The identity file is damaged.
+    #[error(
+        "{path} is damaged ({detail}): restore it from a backup of this directory",
+        path = path.display()
+    )]
+    IdentityDamaged {
+        /// The identity file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The directory belongs to another cluster.
+    #[error(
+        "{path} belongs to cluster {found}, but {expected} is expected: mount the right volume, or \
+         change the expected cluster id",
+        path = path.display()
+    )]
+    WrongCluster {
+        /// The data directory.
+        path: PathBuf,
+        /// What the configuration says.
+        expected: Uuid,
+        /// What the directory says.
+        found: Uuid,
+    },
+    /// The metadata log, which everything depends on, cannot be read.
+    #[error(
+        "the metadata log in {path} is damaged ({detail}): restore the directory from a backup; \
+         nothing was changed",
+        path = path.display()
+    )]
+    MetadataDamaged {
+        /// The damaged file, or the directory of the log.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// The file of durable floors is damaged.
+    #[error(
+        "{path} is damaged ({detail}): restore it from a backup of this directory",
+        path = path.display()
+    )]
+    FloorDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A setting is out of its range.
+    #[error("setting {field} is invalid: {detail}")]
+    InvalidConfig {
+        /// The setting, as it is named in [`BrokerConfig`](crate::BrokerConfig) or
+        /// [`Limits`](crate::Limits).
+        field: &'static str,
+        /// What it must be.
+        detail: String,
+    },
+    /// An operation of the file system failed.
+    #[error("cannot {operation} {path}: {detail}", path = path.display())]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the operating system said.
+        detail: String,
+    },
+}

@@ -1,0 +1,86 @@
+//! What a topic is from outside: how it is set up, and how it stands.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::Acks;
+
+/// How a topic is set up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// 1 to 249 of `A-Z a-z 0-9 . _ -`, but not `.` or `..`.
+    pub name: String,
+    /// How many partitions; 0 stands for 1.
+    pub partition_count: u32,
+    /// Records are removed, by whole segments, this long after they were appended. `None`: never.
+    pub retention_ms: Option<i64>,
+    /// The oldest segments of a partition are removed while it is larger than this. `None`: never.
+    pub retention_bytes: Option<u64>,
+    /// Capacity of a segment. `None`: the broker's default.
+    pub segment_bytes: Option<u64>,
+    /// Size of one record. `None`: the broker's default.
+    pub max_record_bytes: Option<u32>,
+    /// When a produce call that does not say is answered. `None`: [`Acks::Durable`].
+    pub default_acks: Option<Acks>,
+    /// For the user's own use.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl TopicSpec {
+    /// A topic with the broker's defaults.
+    pub fn new(name: impl Into<String>, partition_count: u32) -> Self {
+        Self {
+            name: name.into(),
+            partition_count,
+            ..Self::default()
+        }
+    }
+}
+
+/// A topic that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// How it is set up. `partition_count` is the real one.
+    pub spec: TopicSpec,
+    /// Another one after delete and create.
+    pub id: Uuid,
+    /// When it was made, in Unix milliseconds.
+    pub created_ms: i64,
+}
+
+/// What to change of a topic: fields that are `None` stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicChange {
+    /// More partitions; never fewer.
+    pub partition_count: Option<u32>,
+    /// See [`TopicSpec::retention_ms`].
+    pub retention_ms: Option<Option<i64>>,
+    /// See [`TopicSpec::retention_bytes`].
+    pub retention_bytes: Option<Option<u64>>,
+    /// See [`TopicSpec::segment_bytes`]. Takes effect with the next segment.
+    pub segment_bytes: Option<Option<u64>>,
+    /// See [`TopicSpec::max_record_bytes`].
+    pub max_record_bytes: Option<Option<u32>>,
+    /// See [`TopicSpec::default_acks`].
+    pub default_acks: Option<Option<Acks>>,
+    /// All labels, in place of those there are.
+    pub labels: Option<BTreeMap<String, String>>,
+}
+
+/// How a partition stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionInfo {
+    /// Its number in the topic.
+    pub partition: u32,
+    /// The first offset there is.
+    pub log_start_offset: u64,
+    /// The end of what may be read, exclusive.
+    pub high_watermark: u64,
+    /// Bytes of all its segments that are in use.
+    pub size_bytes: u64,
+    /// How many segments.
+    pub segment_count: u32,
+    /// It refuses appends, and perhaps reads, after damage or a failed write.
+    pub offline: bool,
+}
