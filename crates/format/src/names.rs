@@ -1,0 +1,74 @@
+//! The names of all files and directories in a data directory: built and parsed
+//! here and nowhere else.
+
+use uuid::Uuid;
+
+use crate::offset::{Offset, PartitionId};
+
+/// The data directory's identity file.
+pub const IDENTITY_NAME: &str = "IDENTITY";
+/// IDENTITY while it is written.
+pub const IDENTITY_TEMP_NAME: &str = "IDENTITY.tmp";
+/// The data directory's file of durable floors.
+pub const FLOOR_NAME: &str = "FLOOR";
+/// The file that keeps a second process out of the data directory.
+pub const LOCK_NAME: &str = "LOCK";
+/// The directory that holds the partitions' directories.
+pub const PARTITIONS_DIR: &str = "partitions";
+/// A partition's list of segments.
+pub const MANIFEST_NAME: &str = "MANIFEST";
+/// MANIFEST while it is written.
+pub const MANIFEST_TEMP_NAME: &str = "MANIFEST.tmp";
+/// Where a partition's files go that are kept but never read.
+pub const ASIDE_DIR: &str = "aside";
+
+const SEGMENT_SUFFIX: &str = ".segment";
+const INDEX_SUFFIX: &str = ".index";
+
+/// The name of a segment file: its base offset in 20 digits, and the first 8 hex
+/// digits of its id.
+pub fn segment_name(base: Offset, id: Uuid) -> String {
+    format!("{}{SEGMENT_SUFFIX}", stem(base, id))
+}
+
+/// The name of a segment's index file.
+pub fn index_name(base: Offset, id: Uuid) -> String {
+    format!("{}{INDEX_SUFFIX}", stem(base, id))
+}
+
+/// Base offset and first four bytes of the id, if this is a segment file's name.
+pub fn parse_segment_name(name: &str) -> Option<(Offset, [u8; 4])> {
+    parse_stem(name.strip_suffix(SEGMENT_SUFFIX)?)
+}
+
+/// Base offset and first four bytes of the id, if this is an index file's name.
+pub fn parse_index_name(name: &str) -> Option<(Offset, [u8; 4])> {
+    parse_stem(name.strip_suffix(INDEX_SUFFIX)?)
+}
+
+/// The name of a partition's directory: its id in 10 digits.
+pub fn partition_dir_name(partition: PartitionId) -> String {
+    format!("{partition:010}")
+}
+
+/// The partition, if this is the name of a partition's directory.
+pub fn parse_partition_dir_name(name: &str) -> Option<PartitionId> {
+    let partition = PartitionId::new(name.parse().ok()?);
+    (partition_dir_name(partition) == name).then_some(partition)
+}
+
+fn stem(base: Offset, id: Uuid) -> String {
+    let [a, b, c, d, ..] = id.into_bytes();
+    join(base, [a, b, c, d])
+}
+
+fn join(base: Offset, id: [u8; 4]) -> String {
+    format!("{base:020}-{:08x}", u32::from_be_bytes(id))
+}
+
+fn parse_stem(stem: &str) -> Option<(Offset, [u8; 4])> {
+    let (base, id) = stem.split_once('-')?;
+    let base = Offset::new(base.parse().ok()?);
+    let id = u32::from_str_radix(id, 16).ok()?.to_be_bytes();
+    (join(base, id) == stem).then_some((base, id))
+}
