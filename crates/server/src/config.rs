@@ -1,0 +1,176 @@
+//! What an operator can set: plain values, their defaults, and the check that they fit together.
+
+mod keys;
+mod reference;
+#[cfg(test)]
+mod tests;
+mod toml_file;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use flowstone_broker::{BrokerConfig, Limits};
+use uuid::Uuid;
+
+use crate::error::ConfigError;
+
+/// Everything that a server is started with. The TOML file, its reference page and the checks of
+/// single values come from one table, `config/keys.rs`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    /// Address and port to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// What GetCluster tells clients to connect to; `None`: the address listened on.
+    pub advertised_endpoint: Option<String>,
+    /// Connections open at a time; further ones are closed at once.
+    pub max_connections: usize,
+    /// How long a stop may take, in milliseconds, before open connections are cut.
+    pub shutdown_timeout_ms: u64,
+    /// How often an idle Subscribe stream says that it is alive, in milliseconds.
+    pub heartbeat_interval_ms: u64,
+    /// The longest that one Fetch waits for records, in milliseconds; a longer wish is cut to this.
+    pub fetch_wait_ms_max: u64,
+    /// Requests of one ProduceStream that may be unanswered at a time.
+    pub produce_stream_requests_max: usize,
+
+    /// The directory that holds everything.
+    pub data_dir: PathBuf,
+    /// Refuse a data directory of any other cluster; `None`: take the one that is there.
+    pub expected_cluster_id: Option<Uuid>,
+    /// Capacity of a segment file where the topic does not say, in bytes.
+    pub default_segment_bytes: u64,
+    /// Threads that append and sync.
+    pub append_threads: usize,
+    /// Threads that read from disk.
+    pub read_threads: usize,
+    /// How long a partition is idle before its durable floor is synced, in milliseconds.
+    pub floor_idle_ms: u64,
+    /// How often retention is applied, in milliseconds.
+    pub retention_interval_ms: u64,
+
+    /// What clients can run into; GetCluster tells the most of it.
+    pub limits: Limits,
+    /// Transport settings.
+    pub http2: Http2Config,
+}
+
+/// HTTP/2 settings. The windows bound what a peer may have under way before it is read; frames as
+/// large as the peer allows cost the least CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http2Config {
+    /// How often a silent connection is asked for a sign of life, in milliseconds.
+    pub keepalive_interval_ms: u64,
+    /// How long the answer may take before the connection counts as closed, in milliseconds.
+    pub keepalive_timeout_ms: u64,
+    /// Calls that one connection may have open at a time.
+    pub max_concurrent_streams: u32,
+    /// What one call may send before it is read, in bytes.
+    pub stream_window_bytes: u32,
+    /// What one connection may send before it is read, in bytes.
+    pub connection_window_bytes: u32,
+    /// The largest HTTP/2 frame taken from a client, in bytes.
+    pub max_frame_bytes: u32,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        let broker = BrokerConfig::new(PathBuf::from("flowstone-data"));
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7420)),
+            advertised_endpoint: None,
+            max_connections: 10_000,
+            shutdown_timeout_ms: 5_000,
+            heartbeat_interval_ms: 5_000,
+            fetch_wait_ms_max: 60_000,
+            produce_stream_requests_max: 1_024,
+            data_dir: broker.data_dir,
+            expected_cluster_id: broker.expected_cluster_id,
+            default_segment_bytes: broker.default_segment_bytes,
+            append_threads: broker.append_threads,
+            read_threads: broker.read_threads,
+            floor_idle_ms: broker.floor_idle_ms,
+            retention_interval_ms: broker.retention_interval_ms,
+            limits: broker.limits,
+            http2: Http2Config::default(),
+        }
+    }
+}
+
+impl Default for Http2Config {
+    fn default() -> Self {
+        Self {
+            keepalive_interval_ms: 10_000,
+            keepalive_timeout_ms: 10_000,
+            max_concurrent_streams: 256,
+            stream_window_bytes: 2 << 20,
+            connection_window_bytes: 8 << 20,
+            max_frame_bytes: 1 << 20,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Checks every value against its range and the values against each other.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] names the key, what is wrong and what would be right.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        for key in keys::KEYS {
+            key.check(self)?;
+        }
+        let at_most = |key: &str, value: u32, bound_key: &str, bound: u32| {
+            if value <= bound {
+                return Ok(());
+            }
+            Err(ConfigError::Invalid {
+                key: key.to_owned(),
+                detail: format!("{value} is more than {bound_key} = {bound}"),
+            })
+        };
+        let limits = &self.limits;
+        at_most(
+            "limits.max_record_bytes",
+            limits.max_record_bytes,
+            "limits.max_request_bytes",
+            limits.max_request_bytes,
+        )?;
+        at_most(
+            "limits.max_request_bytes",
+            limits.max_request_bytes,
+            "limits.max_produce_bytes_in_flight",
+            limits.max_produce_bytes_in_flight,
+        )?;
+        at_most(
+            "limits.default_response_bytes",
+            limits.default_response_bytes,
+            "limits.max_response_bytes",
+            limits.max_response_bytes,
+        )?;
+        at_most(
+            "limits.max_partitions_per_topic",
+            limits.max_partitions_per_topic,
+            "limits.max_partitions",
+            limits.max_partitions,
+        )?;
+        at_most(
+            "http2.stream_window_bytes",
+            self.http2.stream_window_bytes,
+            "http2.connection_window_bytes",
+            self.http2.connection_window_bytes,
+        )
+    }
+
+    /// What the broker below is opened with.
+    pub(crate) fn broker_config(&self) -> BrokerConfig {
+        BrokerConfig {
+            limits: self.limits.clone(),
+            append_threads: self.append_threads,
+            read_threads: self.read_threads,
+            default_segment_bytes: self.default_segment_bytes,
+            expected_cluster_id: self.expected_cluster_id,
+            floor_idle_ms: self.floor_idle_ms,
+            retention_interval_ms: self.retention_interval_ms,
+            ..BrokerConfig::new(self.data_dir.clone())
+        }
+    }
+}

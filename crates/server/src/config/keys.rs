@@ -1,0 +1,433 @@
+//! The one table of all settings: the TOML file, its checks and its reference are made from it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use super::ServerConfig;
+use crate::error::ConfigError;
+
+/// One setting of the file.
+pub(super) struct Key {
+    /// The table it stands in.
+    pub(super) section: &'static str,
+    /// Its name there.
+    pub(super) name: &'static str,
+    /// What it is for, in whole sentences.
+    pub(super) doc: &'static str,
+    /// What it holds.
+    pub(super) kind: Kind,
+}
+
+/// What a setting holds, and how it is read from and written to the configuration.
+pub(super) enum Kind {
+    /// A whole number between `least` and `most`, both included.
+    Number {
+        least: u64,
+        most: u64,
+        get: fn(&ServerConfig) -> u64,
+        set: fn(&mut ServerConfig, u64),
+    },
+    /// A string; an empty one stands for "not set" where `default_text` says what that means.
+    Text {
+        what: &'static str,
+        default_text: Option<&'static str>,
+        get: fn(&ServerConfig) -> String,
+        set: fn(&mut ServerConfig, &str) -> Result<(), String>,
+    },
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const SECOND_MS: u64 = 1_000;
+const HOUR_MS: u64 = 3_600 * SECOND_MS;
+
+macro_rules! number {
+    ($section:literal, $name:literal, $least:expr, $most:expr, $($path:ident).+, $doc:literal) => {
+        Key {
+            section: $section,
+            name: $name,
+            doc: $doc,
+            kind: Kind::Number {
+                least: $least,
+                most: $most,
+                get: |config| config.$($path).+ as u64,
+                // The range was checked, and every upper bound fits the field.
+                set: |config, value| config.$($path).+ = value as _,
+            },
+        }
+    };
+}
+
+pub(super) const SECTIONS: &[(&str, &str)] = &[
+    ("server", "Who may connect, and how long things may take."),
+    ("storage", "Where the data lies, and what works on it."),
+    (
+        "limits",
+        "What clients can run into. `GetCluster` tells clients those that concern them.",
+    ),
+    (
+        "http2",
+        "The transport. The defaults suit a local network; raise the windows where the way is long.",
+    ),
+];
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        section: "server",
+        name: "listen",
+        doc: "Address and port to listen on. Port 0 takes a free one.",
+        kind: Kind::Text {
+            what: "an address and port such as \"127.0.0.1:7420\" or \"[::]:7420\"",
+            default_text: None,
+            get: |config| config.listen.to_string(),
+            set: |config, text| {
+                config.listen = text
+                    .parse::<SocketAddr>()
+                    .map_err(|_| format!("{text:?} is no address and port"))?;
+                Ok(())
+            },
+        },
+    },
+    Key {
+        section: "server",
+        name: "advertised_endpoint",
+        doc: "What `GetCluster` tells clients to connect to, where that differs from `listen`: behind a \
+              port mapping, or when listening on all addresses.",
+        kind: Kind::Text {
+            what: "a host and port such as \"broker.example.net:7420\"",
+            default_text: Some("the address listened on"),
+            get: |config| config.advertised_endpoint.clone().unwrap_or_default(),
+            set: |config, text| {
+                config.advertised_endpoint = (!text.is_empty()).then(|| text.to_owned());
+                Ok(())
+            },
+        },
+    },
+    number!(
+        "server",
+        "max_connections",
+        1,
+        1_000_000,
+        max_connections,
+        "Connections open at a time. Further ones are closed as soon as they are made."
+    ),
+    number!(
+        "server",
+        "shutdown_timeout_ms",
+        100,
+        HOUR_MS,
+        shutdown_timeout_ms,
+        "How long a stop may take. Running calls are finished and streams are told to go elsewhere; what \
+         is still open near the end of this time is cut. Acknowledged records are on disk either way."
+    ),
+    number!(
+        "server",
+        "heartbeat_interval_ms",
+        100,
+        HOUR_MS,
+        heartbeat_interval_ms,
+        "How often a Subscribe stream that has nothing to tell says that it is alive."
+    ),
+    number!(
+        "server",
+        "fetch_wait_ms_max",
+        0,
+        HOUR_MS,
+        fetch_wait_ms_max,
+        "The longest that one Fetch waits for records. A longer `max_wait` is cut to this."
+    ),
+    number!(
+        "server",
+        "produce_stream_requests_max",
+        1,
+        65_536,
+        produce_stream_requests_max,
+        "Requests of one ProduceStream that may be unanswered at a time. The broker reads no further \
+         until the first of them is answered."
+    ),
+    Key {
+        section: "storage",
+        name: "data_dir",
+        doc: "The directory that holds everything: records, topics, committed offsets. It is made if it is \
+              missing, and one process at a time may use it.",
+        kind: Kind::Text {
+            what: "a path",
+            default_text: None,
+            get: |config| config.data_dir.display().to_string(),
+            set: |config, text| {
+                if text.is_empty() {
+                    return Err("an empty path names no directory".to_owned());
+                }
+                config.data_dir = PathBuf::from(text);
+                Ok(())
+            },
+        },
+    },
+    Key {
+        section: "storage",
+        name: "expected_cluster_id",
+        doc: "Refuse to start on a data directory of any other cluster: a guard against the wrong volume.",
+        kind: Kind::Text {
+            what: "a UUID, as `GetCluster` tells it",
+            default_text: Some("any"),
+            get: |config| {
+                config
+                    .expected_cluster_id
+                    .map(|id| id.to_string())
+                    .unwrap_or_default()
+            },
+            set: |config, text| {
+                config.expected_cluster_id = if text.is_empty() {
+                    None
+                } else {
+                    Some(Uuid::parse_str(text).map_err(|_| format!("{text:?} is no UUID"))?)
+                };
+                Ok(())
+            },
+        },
+    },
+    number!(
+        "storage",
+        "segment_bytes",
+        16 * MIB,
+        64 * KIB * MIB,
+        default_segment_bytes,
+        "Capacity of a segment file where the topic names none. Retention removes whole segments, so small \
+         ones keep closer to it; each is one memory map and two files."
+    ),
+    number!(
+        "storage",
+        "append_threads",
+        1,
+        1_024,
+        append_threads,
+        "Threads that append and sync. Each syncs one partition at a time."
+    ),
+    number!(
+        "storage",
+        "read_threads",
+        1,
+        1_024,
+        read_threads,
+        "Threads that read from disk. What is in memory already is read without them waiting."
+    ),
+    number!(
+        "storage",
+        "floor_idle_ms",
+        1,
+        HOUR_MS,
+        floor_idle_ms,
+        "How long nothing is committed before the proof of what is durable is synced itself."
+    ),
+    number!(
+        "storage",
+        "retention_interval_ms",
+        SECOND_MS,
+        24 * HOUR_MS,
+        retention_interval_ms,
+        "How often segments are looked at for retention."
+    ),
+    number!(
+        "limits",
+        "max_record_bytes",
+        1,
+        4 * MIB,
+        limits.max_record_bytes,
+        "Size of one record, key, value and headers together, where the topic names no other."
+    ),
+    number!(
+        "limits",
+        "max_request_bytes",
+        KIB,
+        6 * MIB,
+        limits.max_request_bytes,
+        "Size of all records of one produce request."
+    ),
+    number!(
+        "limits",
+        "max_records_per_request",
+        1,
+        65_536,
+        limits.max_records_per_request,
+        "Records of one produce request."
+    ),
+    number!(
+        "limits",
+        "default_response_bytes",
+        KIB,
+        64 * MIB,
+        limits.default_response_bytes,
+        "Size of the records of one response where the request names none."
+    ),
+    number!(
+        "limits",
+        "max_response_bytes",
+        KIB,
+        64 * MIB,
+        limits.max_response_bytes,
+        "The largest response that a request may ask for; one record always fits. Stock gRPC clients refuse \
+         messages over 4 MiB."
+    ),
+    number!(
+        "limits",
+        "max_produce_bytes_in_flight",
+        MIB,
+        4 * KIB * MIB - 1,
+        limits.max_produce_bytes_in_flight,
+        "Records of all produce requests that are not yet appended. Further ones wait."
+    ),
+    number!(
+        "limits",
+        "max_topics",
+        1,
+        1_000_000,
+        limits.max_topics,
+        "Topics of the broker."
+    ),
+    number!(
+        "limits",
+        "max_partitions_per_topic",
+        1,
+        1_000_000,
+        limits.max_partitions_per_topic,
+        "Partitions of one topic."
+    ),
+    number!(
+        "limits",
+        "max_partitions",
+        1,
+        1_000_000,
+        limits.max_partitions,
+        "Partitions of all topics together."
+    ),
+    number!(
+        "limits",
+        "max_labels_per_topic",
+        0,
+        1_024,
+        limits.max_labels_per_topic,
+        "Labels of one topic."
+    ),
+    number!(
+        "limits",
+        "max_committed_offsets",
+        1,
+        100_000_000,
+        limits.max_committed_offsets,
+        "Committed offsets of all groups, one for each group and partition."
+    ),
+    number!(
+        "limits",
+        "max_cursors_per_commit",
+        1,
+        1_000_000,
+        limits.max_cursors_per_commit,
+        "Cursors of one `CommitOffsets` request."
+    ),
+    number!(
+        "limits",
+        "max_subscriptions",
+        1,
+        1_000_000,
+        limits.max_subscriptions,
+        "Subscribe streams open at a time."
+    ),
+    number!(
+        "http2",
+        "keepalive_interval_ms",
+        SECOND_MS,
+        HOUR_MS,
+        http2.keepalive_interval_ms,
+        "How often a connection on which nothing comes is asked for a sign of life."
+    ),
+    number!(
+        "http2",
+        "keepalive_timeout_ms",
+        SECOND_MS,
+        HOUR_MS,
+        http2.keepalive_timeout_ms,
+        "How long the answer may take before the connection counts as closed."
+    ),
+    number!(
+        "http2",
+        "max_concurrent_streams",
+        1,
+        1_000_000,
+        http2.max_concurrent_streams,
+        "Calls that one connection may have open at a time."
+    ),
+    number!(
+        "http2",
+        "stream_window_bytes",
+        64 * KIB - 1,
+        1_024 * MIB,
+        http2.stream_window_bytes,
+        "What one call may send before it is read. Throughput of one stream is at most this for each round \
+         trip."
+    ),
+    number!(
+        "http2",
+        "connection_window_bytes",
+        64 * KIB - 1,
+        1_024 * MIB,
+        http2.connection_window_bytes,
+        "The same for all calls of one connection together. It bounds what a connection can hold in memory \
+         unread."
+    ),
+    number!(
+        "http2",
+        "max_frame_bytes",
+        16 * KIB,
+        16 * MIB - 1,
+        http2.max_frame_bytes,
+        "The largest HTTP/2 frame taken from a client. Large frames cost the least CPU for each byte."
+    ),
+];
+
+impl Key {
+    /// `section.name`, as it is told in messages.
+    pub(super) fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// Holds the value that is set against the range.
+    pub(super) fn check(&self, config: &ServerConfig) -> Result<(), ConfigError> {
+        let Kind::Number {
+            least, most, get, ..
+        } = &self.kind
+        else {
+            return Ok(());
+        };
+        let value = get(config);
+        if (*least..=*most).contains(&value) {
+            return Ok(());
+        }
+        Err(ConfigError::Invalid {
+            key: self.path(),
+            detail: format!("{value} is not between {least} and {most}"),
+        })
+    }
+
+    /// The value as it is written in TOML.
+    pub(super) fn toml_value(&self, config: &ServerConfig) -> String {
+        match &self.kind {
+            Kind::Number { get, .. } => grouped(get(config)),
+            Kind::Text { get, .. } => format!("{:?}", get(config)),
+        }
+    }
+}
+
+/// Thousands apart, as TOML allows it: `1_048_576`.
+pub(super) fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push('_');
+        }
+        out.push(digit);
+    }
+    out
+}
