@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Clock, Disk, Random, RealDisk, SystemClock, SystemRandom};
+use crate::{
+    Clock, Disk, ManualClock, Random, RealDisk, SeededRandom, SimDisk, SystemClock, SystemRandom,
+};
 
 /// The world a broker lives in. Clones share it.
 #[derive(Clone, Debug)]
@@ -22,6 +24,16 @@ impl Env {
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock::new()),
             random: Arc::new(SystemRandom),
+        }
+    }
+
+    /// A simulated machine: its disk, which dies with the next crash (call [`Env::simulated`] again to come back up), a clock that
+    /// moves only when told, and a seeded stream of randomness.
+    pub fn simulated(disk: &SimDisk, clock: &ManualClock, seed: u64) -> Self {
+        Env {
+            disk: disk.disk(),
+            clock: Arc::new(clock.clone()),
+            random: Arc::new(SeededRandom::new(seed)),
         }
     }
 }

@@ -7,9 +7,11 @@ mod disk;
 mod env;
 mod random;
 mod real;
+mod sim;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{DirEntry, Disk, File, Lock, Map, OpenMode};
 pub use env::Env;
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use real::RealDisk;
+pub use sim::{Op, OpKind, SimDisk};

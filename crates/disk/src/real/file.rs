@@ -75,7 +75,7 @@ impl File for RealFile {
 
 /// What reservation is on file systems without fallocate: zeros written from the file's end on. Holes before it stay holes.
 fn fill_with_zeros(file: &fs::File, at: u64, len: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let end = at.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
     let mut at = file.metadata()?.len();
     while at < end {
