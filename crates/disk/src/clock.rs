@@ -6,7 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where time comes from.
 pub trait Clock: Send + Sync + fmt::Debug {
-    /// Wall clock, Unix UTC in milliseconds. It may step in either direction; only [`Clock::monotonic`] measures durations.
+    /// Wall clock, Unix UTC in milliseconds. It may step in either direction; only
+    /// [`Clock::monotonic`] measures durations.
     fn now_ms(&self) -> i64;
 
     /// Time since some fixed moment before; never goes back.
@@ -70,7 +71,8 @@ impl ManualClock {
         }
     }
 
-    /// Steps the wall clock, in either direction, as an administrator or NTP would. Monotonic time stays.
+    /// Steps the wall clock, in either direction, as an administrator or NTP would. Monotonic time
+    /// stays.
     pub fn set(&self, now_ms: i64) {
         self.time().now_ms = now_ms;
     }

@@ -10,17 +10,19 @@ use bytes::Bytes;
 
 /// A file system, real or simulated. Used as `Arc<dyn Disk>`.
 ///
-/// Errors carry the operating system's kind and reason; the path and the purpose are added by the caller, who knows both.
+/// Errors carry the operating system's kind and reason; the path and the purpose are added by the
+/// caller, who knows both.
 pub trait Disk: Send + Sync + fmt::Debug {
     /// Opens a file. Nothing is ever truncated by opening it.
     ///
     /// # Errors
-    /// `NotFound` when the file (or, for [`OpenMode::CreateNew`], its directory) is absent, `AlreadyExists` when
-    /// [`OpenMode::CreateNew`] finds something under that name.
+    /// `NotFound` when the file (or, for [`OpenMode::CreateNew`], its directory) is absent,
+    /// `AlreadyExists` when [`OpenMode::CreateNew`] finds something under that name.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
 
-    /// Renames a file or a directory, and replaces a file that stands under the new name. Atomic to every observer; it outlasts a
-    /// power cut only after [`Disk::sync_dir`] of the directories concerned.
+    /// Renames a file or a directory, and replaces a file that stands under the new name. Atomic to
+    /// every observer; it outlasts a power cut only after [`Disk::sync_dir`] of the directories
+    /// concerned.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file's name. Open handles and maps go on to work.
@@ -29,24 +31,26 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// Removes a directory and all that it holds. `NotFound` when it is absent.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
 
-    /// Creates a directory and the missing ones above it. Does not sync: each directory that got a new entry needs a
-    /// [`Disk::sync_dir`] of its own.
+    /// Creates a directory and the missing ones above it. Does not sync: each directory that got a
+    /// new entry needs a [`Disk::sync_dir`] of its own.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
 
     /// Makes the entries of a directory durable: names created, renamed and removed in it.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Makes everything on the file system that holds `path` durable (syncfs): data, sizes and names.
+    /// Makes everything on the file system that holds `path` durable (syncfs): data, sizes and
+    /// names.
     fn sync_all(&self, path: &Path) -> io::Result<()>;
 
-    /// The entries of a directory, sorted by name. Names that are not UTF-8 are left out: nothing here makes such names.
+    /// The entries of a directory, sorted by name. Names that are not UTF-8 are left out: nothing
+    /// here makes such names.
     ///
     /// # Errors
     /// `NotFound` when the directory is absent.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Takes an exclusive lock on a file, which is created when absent and stays behind. Held until the guard is dropped or the
-    /// process ends, in whatever way.
+    /// Takes an exclusive lock on a file, which is created when absent and stays behind. Held until
+    /// the guard is dropped or the process ends, in whatever way.
     ///
     /// # Errors
     /// `WouldBlock` when another process, or another guard in this one, holds it. Never waits.
@@ -69,14 +73,16 @@ pub trait File: Send + Sync + fmt::Debug {
     /// `UnexpectedEof` when the file ends before `buf` is full; what `buf` then holds is not told.
     fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()>;
 
-    /// Writes all of `buf` at position `at`, and extends the file when it ends before. Short writes are continued.
+    /// Writes all of `buf` at position `at`, and extends the file when it ends before. Short writes
+    /// are continued.
     ///
     /// # Errors
     /// After an error any part of `buf` may have been written.
     fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()>;
 
-    /// Reserves space for `len` bytes from position `at` and extends the file over it. Bytes that were not written before read as
-    /// zero, those that were stay. Later writes into the range do not fail for want of space.
+    /// Reserves space for `len` bytes from position `at` and extends the file over it. Bytes that
+    /// were not written before read as zero, those that were stay. Later writes into the range do
+    /// not fail for want of space.
     ///
     /// # Errors
     /// `StorageFull` when the disk, or the quota, has no room.
@@ -91,32 +97,35 @@ pub trait File: Send + Sync + fmt::Debug {
     /// Makes the file's bytes and its size durable (fdatasync).
     ///
     /// # Errors
-    /// After an error nothing is known about any byte written since the last success, and another call proves nothing: the
-    /// system marks the pages clean all the same. Never retry.
+    /// After an error nothing is known about any byte written since the last success, and another
+    /// call proves nothing: the system marks the pages clean all the same. Never retry.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Makes the file's bytes and all its metadata durable (fsync); its name takes [`Disk::sync_dir`]. Errors as with
-    /// [`File::sync_data`].
+    /// Makes the file's bytes and all its metadata durable (fsync); its name takes
+    /// [`Disk::sync_dir`]. Errors as with [`File::sync_data`].
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Maps the first `capacity` bytes, read-only and shared: later writes through any handle show in it. It may reach past the
-    /// file's end, and what the file grows into becomes readable without mapping again.
+    /// Maps the first `capacity` bytes, read-only and shared: later writes through any handle show
+    /// in it. It may reach past the file's end, and what the file grows into becomes readable
+    /// without mapping again.
     fn map(&self, capacity: u64) -> io::Result<Arc<dyn Map>>;
 }
 
 /// A read-only map of a file's beginning.
 pub trait Map: Send + Sync + fmt::Debug {
-    /// Brings the pages of a range into memory, so that touching them neither waits for the disk nor fails. Blocks while it reads.
+    /// Brings the pages of a range into memory, so that touching them neither waits for the disk
+    /// nor fails. Blocks while it reads.
     ///
     /// # Errors
-    /// When the medium cannot give the bytes or the file ends before the range's last page, instead of the SIGBUS that touching
-    /// them would be. `InvalidInput` when the range reaches past the map.
+    /// When the medium cannot give the bytes or the file ends before the range's last page, instead
+    /// of the SIGBUS that touching them would be. `InvalidInput` when the range reaches past the
+    /// map.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
 
     /// A range of the map as bytes that keep the map alive: counted, not copied, on the real disk.
     ///
-    /// Only ranges that lie below the durable end of the file and are never written again with other bytes may be taken; to touch
-    /// bytes past the file's last page ends the process.
+    /// Only ranges that lie below the durable end of the file and are never written again with
+    /// other bytes may be taken; to touch bytes past the file's last page ends the process.
     ///
     /// # Panics
     /// When the range reaches past the map's capacity.
@@ -133,7 +142,8 @@ pub enum OpenMode {
     Read,
     /// For reading and writing; the file exists.
     ReadWrite,
-    /// For reading and writing; the file did not exist and is made, which two openers never both succeed in.
+    /// For reading and writing; the file did not exist and is made, which two openers never both
+    /// succeed in.
     CreateNew,
 }
 

@@ -27,8 +27,8 @@ impl Env {
         }
     }
 
-    /// A simulated machine: its disk, which dies with the next crash (call [`Env::simulated`] again to come back up), a clock that
-    /// moves only when told, and a seeded stream of randomness.
+    /// A simulated machine: its disk, which dies with the next crash (call [`Env::simulated`] again
+    /// to come back up), a clock that moves only when told, and a seeded stream of randomness.
     pub fn simulated(disk: &SimDisk, clock: &ManualClock, seed: u64) -> Self {
         Env {
             disk: disk.disk(),

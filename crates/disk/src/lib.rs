@@ -1,6 +1,8 @@
-//! Storage, time and randomness behind traits: the real ones, and simulated ones that fail on demand.
+//! Storage, time and randomness behind traits: the real ones, and simulated ones that fail on
+//! demand.
 //!
-//! The only crate that touches files and the only one with `unsafe`. It knows nothing of logs or records.
+//! The only crate that touches files and the only one with `unsafe`. It knows nothing of logs or
+//! records.
 
 mod clock;
 mod disk;

@@ -1,4 +1,5 @@
-//! Randomness behind a trait: the operating system's, and a seeded stream that repeats itself run after run.
+//! Randomness behind a trait: the operating system's, and a seeded stream that repeats itself run
+//! after run.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,8 +46,9 @@ impl Random for SystemRandom {
 
 /// A reproducible stream for tests and simulations; never for secrets.
 ///
-/// The generator is SplitMix64: G. Steele, D. Lea, C. Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014, with the
-/// constants of S. Vigna's public-domain `splitmix64.c`. Its state is one counter, so threads share it without a lock.
+/// The generator is SplitMix64: G. Steele, D. Lea, C. Flood, "Fast Splittable Pseudorandom Number
+/// Generators", OOPSLA 2014, with the constants of S. Vigna's public-domain `splitmix64.c`. Its
+/// state is one counter, so threads share it without a lock.
 #[derive(Debug)]
 pub struct SeededRandom {
     state: AtomicU64,

@@ -47,7 +47,8 @@ impl Disk for RealDisk {
     }
 
     fn sync_all(&self, path: &Path) -> io::Result<()> {
-        // syncfs takes any descriptor of the file system; unlike sync(2) it reports write-back errors (Linux 5.8).
+        // syncfs takes any descriptor of the file system; unlike sync(2) it reports write-back
+        // errors (Linux 5.8).
         Ok(rustix::fs::syncfs(fs::File::open(path)?)?)
     }
 
@@ -73,13 +74,15 @@ impl Disk for RealDisk {
             .create(true)
             .truncate(false)
             .open(path)?;
-        // flock(LOCK_EX | LOCK_NB): it belongs to the open file, so the kernel lets go when the process ends.
+        // flock(LOCK_EX | LOCK_NB): it belongs to the open file, so the kernel lets go when the
+        // process ends.
         file.try_lock()?;
         Ok(Box::new(RealLock { _file: file }))
     }
 }
 
-/// fsync of a file opened by mistake in place of its directory would succeed and make no name durable.
+/// fsync of a file opened by mistake in place of its directory would succeed and make no name
+/// durable.
 fn open_dir(path: &Path) -> io::Result<fs::File> {
     let dir = fs::File::open(path)?;
     if dir.metadata()?.is_dir() {

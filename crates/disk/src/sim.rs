@@ -1,11 +1,13 @@
 //! A simulated disk in memory that forgets what was not synced, and fails on demand.
 //!
-//! It is deterministic: the same seed and the same operations give the same disk after a power cut. Its model:
+//! It is deterministic: the same seed and the same operations give the same disk after a power cut.
+//! Its model:
 //! - A 512-byte sector is written whole or not at all.
-//! - A power cut keeps what was synced and, by seed, any subset of the sectors that were not, the old or the new size of each file,
-//!   and any subset of the names that were not synced.
+//! - A power cut keeps what was synced and, by seed, any subset of the sectors that were not, the
+//!   old or the new size of each file, and any subset of the names that were not synced.
 //! - The crash of a process keeps the page cache, and so all that was written, synced or not.
-//! - After a sync that failed, pages count as clean: they are still seen, are not on the medium, and the next sync writes nothing.
+//! - After a sync that failed, pages count as clean: they are still seen, are not on the medium,
+//!   and the next sync writes nothing.
 
 mod fault;
 mod handle;
@@ -28,8 +30,8 @@ use machine::Machine;
 
 /// A simulated disk, and the hand on its power switch. Clones are the same disk.
 ///
-/// Used as a [`Disk`] itself it always speaks to the machine as it is now; [`SimDisk::disk`] gives one that dies with the next
-/// crash, as every open file, map and lock does.
+/// Used as a [`Disk`] itself it always speaks to the machine as it is now; [`SimDisk::disk`] gives
+/// one that dies with the next crash, as every open file, map and lock does.
 #[derive(Clone, Debug)]
 pub struct SimDisk {
     shared: Shared,
@@ -49,7 +51,8 @@ impl SimDisk {
         }
     }
 
-    /// This disk for a process that starts now and dies with the next crash: every later call of it then fails.
+    /// This disk for a process that starts now and dies with the next crash: every later call of it
+    /// then fails.
     pub fn disk(&self) -> Arc<dyn Disk> {
         let boot = self.shared.lock().boot;
         Arc::new(SimDisk {
@@ -58,17 +61,20 @@ impl SimDisk {
         })
     }
 
-    /// The power goes and comes back: what was not synced is lost or kept by seed. Handles from before answer errors.
+    /// The power goes and comes back: what was not synced is lost or kept by seed. Handles from
+    /// before answer errors.
     pub fn power_cut(&self) {
         self.shared.lock().power_cut();
     }
 
-    /// All processes die and the machine stays up: what was written stays, locks are free. Handles from before answer errors.
+    /// All processes die and the machine stays up: what was written stays, locks are free. Handles
+    /// from before answer errors.
     pub fn process_crash(&self) {
         self.shared.lock().process_crash();
     }
 
-    /// How much fits, in bytes; without limit at first. Space is taken in pages of 4,096 bytes, by writing and by reserving.
+    /// How much fits, in bytes; without limit at first. Space is taken in pages of 4,096 bytes, by
+    /// writing and by reserving.
     pub fn set_capacity(&self, bytes: u64) {
         self.shared.lock().capacity_bytes = bytes;
     }
@@ -78,7 +84,8 @@ impl SimDisk {
         self.shared.lock().used_bytes()
     }
 
-    /// Makes the `nth` operation of a kind from now on, the next being 1, fail once. Nothing of it is done.
+    /// Makes the `nth` operation of a kind from now on, the next being 1, fail once. Nothing of it
+    /// is done.
     ///
     /// # Panics
     /// When `nth` is 0.
@@ -86,8 +93,8 @@ impl SimDisk {
         self.shared.lock().faults.plan(kind, nth, error);
     }
 
-    /// Asks `hook` before every operation whether it fails. The hook may call this disk's own methods, [`SimDisk::power_cut`] among
-    /// them, but none that is an operation itself.
+    /// Asks `hook` before every operation whether it fails. The hook may call this disk's own
+    /// methods, [`SimDisk::power_cut`] among them, but none that is an operation itself.
     pub fn set_hook(&self, hook: impl Fn(&Op) -> Option<io::Error> + Send + Sync + 'static) {
         self.shared.lock().faults.hook = Some(Arc::new(hook));
     }
@@ -144,7 +151,8 @@ impl Shared {
             .expect("no operation panics while it holds the machine")
     }
 
-    /// Begins an operation of a handle that may be dead: notes it and asks for its fault, which is the caller's to act out.
+    /// Begins an operation of a handle that may be dead: notes it and asks for its fault, which is
+    /// the caller's to act out.
     fn enter(
         &self,
         boot: Option<u64>,

@@ -43,7 +43,8 @@ impl File for RealFile {
         match retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), at, len)) {
             Ok(()) => Ok(()),
             Err(Errno::OPNOTSUPP) => fill_with_zeros(&self.file, at, len),
-            // A quota that is used up calls for the same answer as a full disk, so callers see one kind.
+            // A quota that is used up calls for the same answer as a full disk, so callers see one
+            // kind.
             Err(Errno::DQUOT) => Err(io::Error::new(
                 io::ErrorKind::StorageFull,
                 "the disk quota is used up",
@@ -73,7 +74,8 @@ impl File for RealFile {
     }
 }
 
-/// What reservation is on file systems without fallocate: zeros written from the file's end on. Holes before it stay holes.
+/// What reservation is on file systems without fallocate: zeros written from the file's end on.
+/// Holes before it stay holes.
 fn fill_with_zeros(file: &fs::File, at: u64, len: u64) -> io::Result<()> {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let end = at.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;

@@ -33,15 +33,20 @@ impl AsRef<[u8]> for Mapped {
 impl RealMap {
     pub(super) fn new(file: &fs::File, capacity: u64) -> io::Result<Self> {
         let len = usize::try_from(capacity).map_err(|_| io::ErrorKind::FileTooLarge)?;
-        // SAFETY: A map of a file is sound as long as the bytes behind a live reference neither change nor go away. Here:
-        // - `Bytes` keeps a pointer and a length; it reads nothing until a slice of it is read. Callers of `Map::slice` take only
-        //   ranges below the watermark, that is below the durable end of a segment, and `populate` proves them readable first.
-        // - No byte below the watermark is written again with other bytes (only appends follow it; recovery writes valid bytes
-        //   again as they were), and segment files never shrink and are punched only behind their last frame. So what a slice
-        //   shows does not change. Bytes above the watermark do change, and no slice covers them.
-        // - The data directory is locked against a second broker. A foreign program that truncates or rewrites a segment breaks
-        //   this, as it breaks every reader of a mapped file; the checksums are there to tell.
-        // - The map is read-only, so nothing is written through it, and it is unmapped only when the last slice is dropped.
+        // SAFETY: A map of a file is sound as long as the bytes behind a live reference neither
+        // change nor go away. Here:
+        // - `Bytes` keeps a pointer and a length; it reads nothing until a slice of it is read.
+        //   Callers of `Map::slice` take only ranges below the watermark, that is below the durable
+        //   end of a segment, and `populate` proves them readable first.
+        // - No byte below the watermark is written again with other bytes (only appends follow it;
+        //   recovery writes valid bytes again as they were), and segment files never shrink and are
+        //   punched only behind their last frame. So what a slice shows does not change. Bytes
+        //   above the watermark do change, and no slice covers them.
+        // - The data directory is locked against a second broker. A foreign program that truncates
+        //   or rewrites a segment breaks this, as it breaks every reader of a mapped file; the
+        //   checksums are there to tell.
+        // - The map is read-only, so nothing is written through it, and it is unmapped only when
+        //   the last slice is dropped.
         #[allow(unsafe_code)]
         let mmap = unsafe { MmapOptions::new().len(len).map(file)? };
         let mmap = Arc::new(mmap);
@@ -66,7 +71,8 @@ impl Map for RealMap {
         if range.is_empty() {
             return Ok(());
         }
-        // Both fit: they are at most the length of a slice in memory. memmap2 widens the range to whole pages.
+        // Both fit: they are at most the length of a slice in memory. memmap2 widens the range to
+        // whole pages.
         let (at, len) = (range.start as usize, (range.end - range.start) as usize);
         let mut attempt = 1;
         loop {
@@ -87,7 +93,8 @@ impl Map for RealMap {
     }
 }
 
-/// The kernel's answers to MADV_POPULATE_READ are those of memory, not of files; this says what they mean for the file.
+/// The kernel's answers to MADV_POPULATE_READ are those of memory, not of files; this says what
+/// they mean for the file.
 fn explain(errno: Option<Errno>, error: io::Error, range: &Range<u64>) -> io::Error {
     let Range { start, end } = range;
     let (kind, what) = match errno {

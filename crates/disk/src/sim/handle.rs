@@ -138,8 +138,9 @@ impl File for SimFile {
     }
 }
 
-/// A map of a simulated file. Its slices are copies, taken when `slice` is called: a write into a range that was sliced before shows
-/// in the real disk's slices and not in these, so nothing may rely on either.
+/// A map of a simulated file. Its slices are copies, taken when `slice` is called: a write into a
+/// range that was sliced before shows in the real disk's slices and not in these, so nothing may
+/// rely on either.
 #[derive(Debug)]
 struct SimMap {
     shared: Shared,
@@ -182,8 +183,8 @@ impl Map for SimMap {
     }
 
     /// # Panics
-    /// Also where touching the real disk's slice would be SIGBUS: past the file's last page. A map from before a crash gives zeros,
-    /// since nobody is there to see them.
+    /// Also where touching the real disk's slice would be SIGBUS: past the file's last page. A map
+    /// from before a crash gives zeros, since nobody is there to see them.
     fn slice(&self, range: Range<u64>) -> Bytes {
         assert!(
             range.start <= range.end && range.end <= self.capacity,

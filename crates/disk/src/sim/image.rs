@@ -1,4 +1,5 @@
-//! The bytes of a simulated file: sparse pages, absent ones reading as zeros, shared between copies until written.
+//! The bytes of a simulated file: sparse pages, absent ones reading as zeros, shared between copies
+//! until written.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -20,7 +21,8 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Copies out `out.len()` bytes from `at`; whatever was never written, or lies past the end, is zero.
+    /// Copies out `out.len()` bytes from `at`; whatever was never written, or lies past the end, is
+    /// zero.
     pub(super) fn read(&self, out: &mut [u8], at: u64) {
         out.fill(0);
         for piece in pieces(at, out.len()) {

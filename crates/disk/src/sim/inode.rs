@@ -11,8 +11,8 @@ pub(super) struct Inode {
     pub(super) visible: Image,
     /// What is on the medium.
     durable: Image,
-    /// Sectors that the next sync writes. A sector may differ between the two images and yet not be here: a failed sync left it
-    /// clean and lost.
+    /// Sectors that the next sync writes. A sector may differ between the two images and yet not be
+    /// here: a failed sync left it clean and lost.
     dirty: BTreeSet<u64>,
     /// Pages that hold space, written or reserved.
     allocated: BTreeSet<u64>,
@@ -44,7 +44,8 @@ impl Inode {
 
     pub(super) fn punch(&mut self, at: u64, len: u64) {
         let len = len.min(self.visible.len.saturating_sub(at));
-        // The medium may hold bytes that readers no longer see: a failed sync of an earlier punch leaves them behind.
+        // The medium may hold bytes that readers no longer see: a failed sync of an earlier punch
+        // leaves them behind.
         let seen = self.visible.written_sectors(at, len);
         let stored = self.durable.written_sectors(at, len);
         self.dirty.extend(seen.chain(stored));
@@ -62,13 +63,14 @@ impl Inode {
         self.durable.set_len(self.visible.len);
     }
 
-    /// A sync that failed: nothing reaches the medium, and the pages count as clean all the same. The size stays to be written,
-    /// as a journal does with metadata.
+    /// A sync that failed: nothing reaches the medium, and the pages count as clean all the same.
+    /// The size stays to be written, as a journal does with metadata.
     pub(super) fn fail_sync(&mut self) {
         self.dirty.clear();
     }
 
-    /// What is left when the power goes: the durable image, any subset of the dirty sectors, and the old or the new size.
+    /// What is left when the power goes: the durable image, any subset of the dirty sectors, and
+    /// the old or the new size.
     pub(super) fn power_cut(&mut self, random: &dyn Random) {
         for sector in std::mem::take(&mut self.dirty) {
             if coin(random) {
@@ -80,7 +82,8 @@ impl Inode {
         } else {
             self.durable.len
         };
-        // Sectors beyond the old size are in the image already; the size decides whether they are in the file.
+        // Sectors beyond the old size are in the image already; the size decides whether they are
+        // in the file.
         let end = self.visible.len.max(self.durable.len);
         self.durable.clear(len, end - len);
         self.durable.len = len;

@@ -25,7 +25,8 @@ type Tables = BTreeMap<DirId, BTreeMap<String, Node>>;
 /// An entry, by its directory and its name.
 type Place = (DirId, String);
 
-/// One step that a power cut keeps or loses whole: entries that get, or lose, what they stand for. A rename is two at once.
+/// One step that a power cut keeps or loses whole: entries that get, or lose, what they stand for.
+/// A rename is two at once.
 #[derive(Clone, Debug)]
 struct Change(Vec<(Place, Option<Node>)>);
 
@@ -207,8 +208,9 @@ impl Names {
         }
     }
 
-    /// Makes the changes in one directory durable, with the older ones of the entries they touch elsewhere: a rename out of
-    /// another directory takes the making of its old name along, which could come back otherwise.
+    /// Makes the changes in one directory durable, with the older ones of the entries they touch
+    /// elsewhere: a rename out of another directory takes the making of its old name along, which
+    /// could come back otherwise.
     pub(super) fn sync_dir(&mut self, path: &Path) -> io::Result<()> {
         let dir = self.dir(path)?;
         let mut needed: BTreeSet<Place> = BTreeSet::new();
