@@ -1,1 +1,22 @@
-//! flowstone-log
+//! One partition's log: append, sync, read, roll, recover, trim, truncate. It knows neither topics nor async.
+
+mod active;
+mod config;
+mod dir;
+mod error;
+mod floor;
+pub mod inspect;
+mod log;
+mod reader;
+mod recover;
+mod retain;
+mod scan;
+mod tail;
+mod view;
+
+pub use config::LogConfig;
+pub use error::{Damage, LogError, ReadError};
+pub use floor::{Floor, FloorState};
+pub use log::{Appended, Batch, Durable, Log};
+pub use reader::{LogReader, ReadBatch, ReadLimit};
+pub use retain::{Retained, Retention};

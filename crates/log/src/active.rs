@@ -1,0 +1,224 @@
+//! The active segment: the one file of a partition that is appended to.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use flowstone_disk::{Env, File, OpenMode};
+use flowstone_format::{
+    FrameHeader, Generation, Location, Offset, PartitionId, Position, SEGMENT_HEADER_LEN,
+    SegmentEntry, SegmentHeader, SegmentState,
+};
+use uuid::Uuid;
+
+use crate::config::LogConfig;
+use crate::dir::PartitionDir;
+use crate::error::LogError;
+use crate::tail::Tail;
+use crate::view::SegmentView;
+
+/// Space is reserved in steps that double from here …
+const FIRST_RESERVE_BYTES: u64 = 64 << 10;
+/// … up to here.
+const MAX_RESERVE_BYTES: u64 = 16 << 20;
+const PAGE_BYTES: u64 = 4096;
+
+/// The segment that is being written.
+#[derive(Debug)]
+pub(crate) struct Active {
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) path: PathBuf,
+    /// As it was listed when the segment was begun; brought up to date by [`Active::sealed_entry`].
+    pub(crate) entry: SegmentEntry,
+    pub(crate) capacity: u64,
+    /// Where the next frame goes: behind all that is staged.
+    pub(crate) staged_end: Position,
+    /// Up to here the frames were handed to the operating system.
+    pub(crate) written_end: Position,
+    /// Up to here a sync has returned.
+    pub(crate) durable_end: Position,
+    /// The offset at `durable_end`.
+    pub(crate) durable_offset: Offset,
+    /// Space up to here is reserved and reads as zero where nothing is written.
+    pub(crate) reserved_end: u64,
+    pub(crate) view: Arc<SegmentView>,
+}
+
+impl Active {
+    /// Makes a new segment file, synced with its name. A failure leaves nothing behind.
+    pub(crate) fn create(
+        env: &Env,
+        dir: &PartitionDir,
+        partition: PartitionId,
+        generation: Generation,
+        tail: &Tail,
+        config: &LogConfig,
+    ) -> Result<Self, LogError> {
+        let header = SegmentHeader {
+            partition,
+            id: Uuid::from_bytes(env.random.uuid_bytes()),
+            generation,
+            base_offset: tail.next_offset,
+            salt: env.random.u64(),
+            capacity: config.capacity(),
+            created_ms: env.clock.now_ms(),
+        };
+        let path = dir.segment_path(header.base_offset, header.id);
+        let file = dir
+            .disk
+            .open(&path, OpenMode::CreateNew)
+            .map_err(LogError::io("create", &path))?;
+        let bytes = header.encode();
+        let reserved_end = FIRST_RESERVE_BYTES.min(header.capacity);
+        let made = file
+            .reserve(0, reserved_end)
+            .map_err(LogError::io("reserve space in", &path))
+            .and_then(|()| {
+                file.write_all_at(&bytes, 0)
+                    .map_err(LogError::io("write", &path))
+            })
+            .and_then(|()| file.sync_all().map_err(LogError::io("sync", &path)))
+            .and_then(|()| {
+                dir.disk
+                    .sync_dir(&dir.path)
+                    .map_err(LogError::io("sync", &dir.path))
+            });
+        if let Err(error) = made {
+            // Nothing refers to the file yet; should the removal fail, the next open moves it aside.
+            let _ = dir.disk.remove_file(&path);
+            return Err(error);
+        }
+        let (_, header_crc) = SegmentHeader::decode(&bytes).expect("it was encoded just now");
+        let start = Position::new(SEGMENT_HEADER_LEN);
+        let entry = SegmentEntry {
+            id: header.id,
+            generation,
+            base_offset: tail.next_offset,
+            start_offset: tail.next_offset,
+            end_offset: tail.next_offset,
+            end_position: start,
+            first_epoch: tail.epoch,
+            last_epoch: tail.epoch,
+            first_index: tail.next_index,
+            last_index: tail.next_index - 1,
+            salt: header.salt,
+            header_crc,
+            last_header_crc: header_crc,
+            max_timestamp_ms: i64::MIN,
+            last_append_ms: tail.last_append_ms,
+            location: Location::Local,
+            state: SegmentState::Active,
+        };
+        let view = Arc::new(SegmentView::new(dir, &entry, config, false));
+        Ok(Self {
+            file,
+            path,
+            capacity: header.capacity,
+            staged_end: start,
+            written_end: start,
+            durable_end: start,
+            durable_offset: tail.next_offset,
+            reserved_end,
+            view,
+            entry,
+        })
+    }
+
+    /// Whether a frame of this length still fits into the segment.
+    pub(crate) fn fits(&self, frame_len: u64) -> bool {
+        self.staged_end.get() + frame_len <= self.capacity
+    }
+
+    /// Whether it holds no frame yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.staged_end.get() == SEGMENT_HEADER_LEN
+    }
+
+    /// Sees to it that `frame_len` more bytes have space on the disk: a full disk is told here,
+    /// not in the middle of a frame.
+    pub(crate) fn reserve(&mut self, frame_len: u64) -> Result<(), LogError> {
+        let need = (self.staged_end.get() + frame_len).next_multiple_of(PAGE_BYTES);
+        if need <= self.reserved_end {
+            return Ok(());
+        }
+        let step = self
+            .reserved_end
+            .clamp(FIRST_RESERVE_BYTES, MAX_RESERVE_BYTES);
+        let ample = (self.reserved_end + step).max(need).min(self.capacity);
+        for end in [ample, need.min(self.capacity)] {
+            match self
+                .file
+                .reserve(self.reserved_end, end - self.reserved_end)
+            {
+                Ok(()) => {
+                    self.reserved_end = end;
+                    return Ok(());
+                }
+                // The last pages of a disk still serve a small frame.
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull && end > need => {}
+                Err(error) => {
+                    return Err(LogError::io("reserve space in", &self.path)(error));
+                }
+            }
+        }
+        Err(LogError::DiskFull {
+            operation: "reserve space in",
+            path: self.path.clone(),
+        })
+    }
+
+    /// Takes a frame into the books. Its bytes are staged, not yet written.
+    pub(crate) fn note_frame(&mut self, header: &FrameHeader) {
+        self.view.note_frame(header, self.staged_end);
+        self.staged_end = self.staged_end + header.frame_len();
+    }
+
+    /// Hands staged bytes to the operating system.
+    pub(crate) fn write(&mut self, staged: &[u8]) -> Result<(), LogError> {
+        self.file
+            .write_all_at(staged, self.written_end.get())
+            .map_err(LogError::io("write", &self.path))?;
+        self.written_end = self.written_end + staged.len() as u64;
+        debug_assert_eq!(self.written_end, self.staged_end);
+        Ok(())
+    }
+
+    /// Syncs what was written and lets readers go up to there, as far as the watermark allows.
+    pub(crate) fn sync(&mut self, end_offset: Offset) -> Result<(), LogError> {
+        if self.durable_end < self.written_end {
+            self.file.sync_data().map_err(LogError::sync(&self.path))?;
+            self.durable_end = self.written_end;
+            self.durable_offset = end_offset;
+            self.view.publish(self.durable_end);
+        }
+        Ok(())
+    }
+
+    /// The entry that the MANIFEST gets when the segment is sealed at `tail`.
+    pub(crate) fn sealed_entry(&self, tail: &Tail) -> SegmentEntry {
+        SegmentEntry {
+            end_offset: tail.next_offset,
+            end_position: self.staged_end,
+            last_epoch: tail.epoch,
+            last_index: tail.next_index - 1,
+            last_header_crc: tail.prev_header_crc,
+            max_timestamp_ms: self.view.max_timestamp_ms(),
+            last_append_ms: tail.last_append_ms,
+            state: SegmentState::Sealed,
+            ..self.entry.clone()
+        }
+    }
+
+    /// After the seal is in the MANIFEST: gives the spare space back and writes the index.
+    pub(crate) fn finish(&self, dir: &PartitionDir) {
+        self.view.seal(self.durable_offset, self.durable_end);
+        let spare = self.durable_end.get().next_multiple_of(PAGE_BYTES);
+        if spare < self.reserved_end
+            && let Err(error) = self.file.punch(spare, self.reserved_end - spare)
+        {
+            tracing::warn!(file = %self.path.display(), %error, "spare space was not given back");
+        }
+        if let Some(index) = self.view.encoded_index() {
+            dir.write_index(self.view.index_path(), &index);
+        }
+    }
+}

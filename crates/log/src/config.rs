@@ -1,0 +1,30 @@
+//! What can be set for one partition's log.
+
+use flowstone_format::{FRAME_HEADER_LEN, SEGMENT_HEADER_LEN};
+
+/// The settings of a log. A change holds for segments that are begun after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The most bytes a segment file may hold, its header among them. Rounded up to 4,096.
+    pub segment_bytes: u64,
+    /// How many bytes of frames lie between two entries of the sparse index.
+    pub index_interval_bytes: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 256 << 20,
+            index_interval_bytes: 32 << 10,
+        }
+    }
+}
+
+impl LogConfig {
+    /// The capacity that a new segment gets: whole pages, and room for the header and one frame at least.
+    pub(crate) fn capacity(&self) -> u64 {
+        self.segment_bytes
+            .max(SEGMENT_HEADER_LEN + FRAME_HEADER_LEN as u64)
+            .next_multiple_of(4096)
+    }
+}

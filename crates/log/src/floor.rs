@@ -1,0 +1,162 @@
+//! FLOOR: the proof of what was durable, one file for a data directory.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flowstone_disk::{Disk, File, OpenMode};
+use flowstone_format::{
+    FLOOR_HEADER_LEN, FLOOR_NAME, FLOOR_SLOT_LEN, FloorSlot, PartitionId, check_floor_header,
+    floor_header, floor_slot_positions,
+};
+
+use crate::error::LogError;
+
+/// Whether the file was there when it was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FloorState {
+    /// It was there.
+    Present,
+    /// It was made: right in a new data directory, worth a warning in an old one.
+    Created,
+}
+
+/// The file with two slots a partition, of which the one with the greater counter holds.
+#[derive(Debug)]
+pub struct Floor {
+    file: Arc<dyn File>,
+    path: PathBuf,
+}
+
+impl Floor {
+    /// Opens the file in `data_dir`, or makes it.
+    ///
+    /// # Errors
+    /// When the disk fails, or when the file is not one that this version can read.
+    pub fn open(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<(Self, FloorState), LogError> {
+        let path = data_dir.join(FLOOR_NAME);
+        match disk.open(&path, OpenMode::ReadWrite) {
+            Ok(file) => {
+                let floor = Self { file, path };
+                // A crash between the file's creation and its header leaves zeros, which claim nothing.
+                if floor.is_blank()? {
+                    floor.write_header()?;
+                    return Ok((floor, FloorState::Created));
+                }
+                floor.check_header()?;
+                Ok((floor, FloorState::Present))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let file = disk
+                    .open(&path, OpenMode::CreateNew)
+                    .map_err(LogError::io("create", &path))?;
+                let floor = Self { file, path };
+                floor.write_header()?;
+                disk.sync_dir(data_dir)
+                    .map_err(LogError::io("sync", data_dir))?;
+                Ok((floor, FloorState::Created))
+            }
+            Err(error) => Err(LogError::io("open", &path)(error)),
+        }
+    }
+
+    /// Opens the file without a right to change it, for tools; `None` when there is none.
+    ///
+    /// # Errors
+    /// As [`Floor::open`].
+    pub fn open_read_only(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Option<Self>, LogError> {
+        let path = data_dir.join(FLOOR_NAME);
+        match disk.open(&path, OpenMode::Read) {
+            Ok(file) => {
+                let floor = Self { file, path };
+                floor.check_header()?;
+                Ok(Some(floor))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(LogError::io("open", &path)(error)),
+        }
+    }
+
+    /// The newest slot of a partition. A slot that does not decode was being written when the
+    /// power went; the other one holds.
+    ///
+    /// # Errors
+    /// A read error: it is never taken for an empty slot.
+    pub fn get(&self, partition: PartitionId) -> Result<Option<FloorSlot>, LogError> {
+        let len = self.len()?;
+        let mut newest: Option<FloorSlot> = None;
+        for at in floor_slot_positions(partition) {
+            if at + FLOOR_SLOT_LEN as u64 > len {
+                continue;
+            }
+            let mut bytes = [0; FLOOR_SLOT_LEN];
+            self.file
+                .read_exact_at(&mut bytes, at)
+                .map_err(LogError::io("read", &self.path))?;
+            match FloorSlot::decode(&bytes, partition) {
+                Ok(Some(slot)) if newest.as_ref().is_none_or(|n| slot.counter > n.counter) => {
+                    newest = Some(slot);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%partition, %error, "a FLOOR slot does not decode"),
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Writes the newest slot of a partition over its older one; durable only after [`Floor::sync`].
+    /// The counter is set here.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn put(&self, slot: FloorSlot) -> Result<(), LogError> {
+        let counter = self.get(slot.partition)?.map_or(0, |old| old.counter) + 1;
+        let slot = FloorSlot { counter, ..slot };
+        let places = floor_slot_positions(slot.partition);
+        let at = places[usize::from(counter % 2 == 0)];
+        self.file
+            .write_all_at(&slot.encode(), at)
+            .map_err(LogError::io("write", &self.path))
+    }
+
+    /// Makes all slots durable.
+    ///
+    /// # Errors
+    /// [`LogError::SyncFailed`], which has to end the process.
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.file.sync_data().map_err(LogError::sync(&self.path))
+    }
+
+    fn len(&self) -> Result<u64, LogError> {
+        self.file.len().map_err(LogError::io("measure", &self.path))
+    }
+
+    fn read_header(&self) -> Result<Vec<u8>, LogError> {
+        let len = self.len()?.min(FLOOR_HEADER_LEN);
+        let mut bytes = vec![0; usize::try_from(len).expect("a small number")];
+        self.file
+            .read_exact_at(&mut bytes, 0)
+            .map_err(LogError::io("read", &self.path))?;
+        Ok(bytes)
+    }
+
+    fn is_blank(&self) -> Result<bool, LogError> {
+        Ok(self.len()? <= FLOOR_HEADER_LEN && self.read_header()?.iter().all(|&byte| byte == 0))
+    }
+
+    fn check_header(&self) -> Result<(), LogError> {
+        check_floor_header(&self.read_header()?).map_err(|source| LogError::Header {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn write_header(&self) -> Result<(), LogError> {
+        self.file
+            .write_all_at(&floor_header(), 0)
+            .map_err(LogError::io("write", &self.path))?;
+        self.file
+            .sync_all()
+            .map_err(LogError::io("sync", &self.path))
+    }
+}

@@ -1,0 +1,302 @@
+//! Looks at a partition's files without changing them: for `log inspect` and `log verify`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flowstone_disk::{Disk, OpenMode};
+use flowstone_format::{
+    FloorSlot, FrameHeader, FrameKind, Manifest, Offset, PARTITIONS_DIR, PartitionId, Position,
+    RecordLimits, Records, SEGMENT_HEADER_LEN, SegmentEntry, SegmentState,
+    parse_partition_dir_name, partition_dir_name,
+};
+
+use crate::dir::PartitionDir;
+use crate::error::{Damage, LogError};
+use crate::floor::Floor;
+use crate::recover::active::{Ending, examine};
+use crate::recover::files;
+use crate::scan::{Scan, ScanError};
+use crate::tail::Tail;
+
+/// One frame as it lies in a file.
+#[derive(Clone, Debug)]
+pub struct FrameReport {
+    /// Where it begins.
+    pub position: Position,
+    /// Its header, which has passed its checks.
+    pub header: FrameHeader,
+}
+
+/// One segment of a partition.
+#[derive(Clone, Debug)]
+pub struct SegmentReport {
+    /// The segment file.
+    pub path: PathBuf,
+    /// What the MANIFEST says of it.
+    pub entry: SegmentEntry,
+    /// How many valid frames it holds.
+    pub frame_count: u64,
+    /// How many records these hold.
+    pub record_count: u64,
+    /// The offset behind the last valid frame.
+    pub end_offset: Offset,
+    /// Where the last valid frame ends.
+    pub end_position: Position,
+    /// A write that a crash cut short lies behind it: it was not acknowledged as durable, and the
+    /// next start seals it off.
+    pub torn_tail: bool,
+}
+
+/// What lies in a partition's directory.
+#[derive(Clone, Debug)]
+pub struct PartitionReport {
+    /// The partition.
+    pub partition: PartitionId,
+    /// Its directory.
+    pub path: PathBuf,
+    /// What FLOOR says of it.
+    pub floor: Option<FloorSlot>,
+    /// The first offset that has not been trimmed.
+    pub log_start_offset: Offset,
+    /// The greatest generation of its segments.
+    pub generation: u64,
+    /// Its segments, in order.
+    pub segments: Vec<SegmentReport>,
+    /// All that is wrong with it; empty for a sound partition.
+    pub damages: Vec<Damage>,
+}
+
+impl PartitionReport {
+    /// The offset behind the last valid record.
+    #[must_use]
+    pub fn end_offset(&self) -> Offset {
+        self.segments
+            .last()
+            .map_or(self.log_start_offset, |segment| segment.end_offset)
+    }
+}
+
+/// The partitions that have a directory below `data_dir`, in order of their ids.
+///
+/// # Errors
+/// When the directory cannot be listed.
+pub fn partitions(disk: &Arc<dyn Disk>, data_dir: &Path) -> Result<Vec<PartitionId>, LogError> {
+    let path = data_dir.join(PARTITIONS_DIR);
+    let entries = disk.list(&path).map_err(LogError::io("list", &path))?;
+    let mut ids: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.is_dir)
+        .filter_map(|entry| parse_partition_dir_name(&entry.name))
+        .collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// Walks through all frames of a partition and checks them: headers, checksums, order, records.
+/// `on_frame` gets each valid one. Nothing is changed; no process may have the directory open.
+///
+/// # Errors
+/// When the disk fails. Damage is not an error here: it stands in the report.
+pub fn inspect(
+    disk: &Arc<dyn Disk>,
+    data_dir: &Path,
+    partition: PartitionId,
+    mut on_frame: impl FnMut(&SegmentEntry, &FrameReport),
+) -> Result<PartitionReport, LogError> {
+    let path = data_dir
+        .join(PARTITIONS_DIR)
+        .join(partition_dir_name(partition));
+    let dir = PartitionDir::new(Arc::clone(disk), &path);
+    let floor = match Floor::open_read_only(disk, data_dir)? {
+        Some(floor) => floor.get(partition)?,
+        None => None,
+    };
+    let mut report = PartitionReport {
+        partition,
+        path,
+        floor,
+        log_start_offset: Offset::ZERO,
+        generation: 0,
+        segments: Vec::new(),
+        damages: Vec::new(),
+    };
+    let Some(manifest) = read_manifest(&dir, &mut report)? else {
+        return Ok(report);
+    };
+    report.log_start_offset = manifest.log_start_offset;
+    report.generation = manifest.generation.get();
+    let names = dir.file_names()?;
+    let newer = files::proof_of_newer_manifest(&dir, &manifest, floor.as_ref(), &names)?;
+    if let Some(detail) = newer {
+        let offset = manifest
+            .segments
+            .last()
+            .map_or(Offset::ZERO, |last| last.base_offset);
+        report.damages.push(manifest_damage(&dir, offset, detail));
+    }
+    let mut previous = None;
+    for entry in &manifest.segments {
+        match files::check_segment(&dir, partition, entry)? {
+            Some(damage) => report.damages.push(damage),
+            None => walk(&dir, entry, previous, &mut report, &mut on_frame)?,
+        }
+        previous = Some(entry);
+    }
+    Ok(report)
+}
+
+fn read_manifest(
+    dir: &PartitionDir,
+    report: &mut PartitionReport,
+) -> Result<Option<Manifest>, LogError> {
+    let detail = match dir.read_file(&dir.manifest_path())? {
+        Some(bytes) => match Manifest::decode(&bytes) {
+            Ok(manifest) => return Ok(Some(manifest)),
+            Err(error) => error.to_string(),
+        },
+        None => {
+            let names = dir.file_names()?;
+            match (files::first_with_records(dir, &names)?, &report.floor) {
+                (Some(name), _) => format!("the MANIFEST is missing, but {name} holds records"),
+                (None, Some(slot)) => format!(
+                    "the MANIFEST is missing, but FLOOR knows of records up to offset {}",
+                    slot.offset
+                ),
+                (None, None) => return Ok(None),
+            }
+        }
+    };
+    report
+        .damages
+        .push(manifest_damage(dir, Offset::ZERO, detail));
+    Ok(None)
+}
+
+fn manifest_damage(dir: &PartitionDir, offset: Offset, detail: String) -> Damage {
+    Damage {
+        offset,
+        path: dir.manifest_path(),
+        position: Position::ZERO,
+        detail,
+    }
+}
+
+/// Walks through one segment and adds what it finds to the report.
+fn walk(
+    dir: &PartitionDir,
+    entry: &SegmentEntry,
+    previous: Option<&SegmentEntry>,
+    report: &mut PartitionReport,
+    on_frame: &mut impl FnMut(&SegmentEntry, &FrameReport),
+) -> Result<(), LogError> {
+    let path = dir.segment_path(entry.base_offset, entry.id);
+    let file = dir
+        .disk
+        .open(&path, OpenMode::Read)
+        .map_err(LogError::io("open", &path))?;
+    let tail = Tail::before(entry, previous);
+    let mut segment = SegmentReport {
+        path: path.clone(),
+        entry: entry.clone(),
+        frame_count: 0,
+        record_count: 0,
+        end_offset: entry.base_offset,
+        end_position: Position::new(SEGMENT_HEADER_LEN),
+        torn_tail: false,
+    };
+    let damages = &mut report.damages;
+    let mut note = |position: Position, header: &FrameHeader, payload: &[u8]| {
+        segment.frame_count += 1;
+        segment.record_count += u64::from(header.record_count);
+        segment.end_offset = header.next_offset();
+        segment.end_position = position + header.frame_len();
+        if let Err(detail) = check_records(header, payload) {
+            damages.push(Damage {
+                offset: header.base_offset,
+                path: path.clone(),
+                position,
+                detail,
+            });
+        }
+        let frame = FrameReport {
+            position,
+            header: header.clone(),
+        };
+        on_frame(entry, &frame);
+    };
+    let wrong = match entry.state {
+        SegmentState::Active => {
+            let slot = report
+                .floor
+                .as_ref()
+                .filter(|slot| slot.generation == entry.generation);
+            let found = examine(&*file, entry.salt, tail, slot, |frame, payload| {
+                note(frame.position, &frame.header, payload);
+            });
+            match found.map_err(LogError::io("read", &path))?.ending {
+                Ending::Clean => None,
+                Ending::Torn => {
+                    segment.torn_tail = true;
+                    None
+                }
+                Ending::Rot(detail) => Some(detail),
+            }
+        }
+        SegmentState::Sealed => {
+            let start = Position::new(SEGMENT_HEADER_LEN);
+            let end = entry.end_position.get();
+            let mut scan = Scan::new(&*file, entry.salt, start, end, tail);
+            loop {
+                match scan.next_frame() {
+                    Ok(Some(frame)) => note(frame.position, &frame.header, scan.payload(&frame)),
+                    Ok(None) if scan.tail() == Tail::after(entry) => break None,
+                    Ok(None) => break Some("it ends otherwise than the MANIFEST says".to_string()),
+                    Err(ScanError::Bad { detail, .. }) => break Some(detail),
+                    Err(ScanError::Io(error)) => {
+                        break Some(format!("it could not be read: {error}"));
+                    }
+                }
+            }
+        }
+    };
+    if let Some(detail) = wrong {
+        report.damages.push(Damage {
+            offset: segment.end_offset,
+            path,
+            position: segment.end_position,
+            detail,
+        });
+    }
+    report.segments.push(segment);
+    Ok(())
+}
+
+/// Holds a data frame's records against its header.
+fn check_records(header: &FrameHeader, payload: &[u8]) -> Result<(), String> {
+    if header.kind != FrameKind::Data {
+        return Ok(());
+    }
+    let (mut count, mut max_ms) = (0, i64::MIN);
+    for record in Records::new(payload, &RecordLimits::NONE) {
+        let (_, record) = record.map_err(|error| error.to_string())?;
+        let expected = header.base_offset + count;
+        if record.offset != Some(expected.get()) {
+            return Err(format!(
+                "record {count} says offset {:?}, and has {expected}",
+                record.offset
+            ));
+        }
+        count += 1;
+        max_ms = max_ms.max(record.timestamp_ms);
+    }
+    if count != u64::from(header.record_count) {
+        return Err(format!(
+            "it holds {count} records, and its header says {}",
+            header.record_count
+        ));
+    }
+    if max_ms != header.max_timestamp_ms {
+        return Err("its greatest timestamp is not that of its header".into());
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Recovery of the active segment: scan, judge the end, make it durable, seal off what is torn.
+
+use std::io;
+use std::sync::Arc;
+
+use flowstone_disk::File;
+use flowstone_format::{
+    FRAME_HEADER_LEN, FloorSlot, FrameHeader, Manifest, PartitionId, Position, SegmentEntry,
+    SegmentHeader,
+};
+
+use super::{Recovered, files, torn};
+use crate::active::Active;
+use crate::config::LogConfig;
+use crate::dir::PartitionDir;
+use crate::error::{Damage, LogError};
+use crate::log::FIRST_FRAME;
+use crate::scan::{FrameAt, Scan, ScanError};
+use crate::tail::Tail;
+use crate::view::SegmentView;
+
+const COPY_BYTES: u64 = 1 << 20;
+
+/// What lies behind the last valid frame of an active segment.
+pub(crate) enum Ending {
+    /// Nothing but zeros: the segment goes on.
+    Clean,
+    /// A write that was cut short: the segment is sealed before it.
+    Torn,
+    /// Bytes that were written and are not what they were.
+    Rot(String),
+}
+
+/// Recovers the partition's active segment, the last that `manifest` lists.
+pub(super) fn recover(
+    dir: &PartitionDir,
+    partition: PartitionId,
+    manifest: Manifest,
+    floor: Option<&FloorSlot>,
+    config: &LogConfig,
+    mut views: Vec<Arc<SegmentView>>,
+) -> Result<Recovered, LogError> {
+    let entry = manifest.segments.last().expect("the caller looked").clone();
+    if let Some(damage) = files::check_segment(dir, partition, &entry)? {
+        return Ok(Recovered::damaged(manifest, views, damage));
+    }
+    let previous = manifest.segments.iter().rev().nth(1);
+    let tail = Tail::before(&entry, previous);
+    let slot = floor.filter(|slot| slot.generation == entry.generation);
+
+    let mut active = open(dir, &entry, config)?;
+    let file = Arc::clone(&active.file);
+    let found = examine(&*file, entry.salt, tail, slot, |frame, _| {
+        active.note_frame(&frame.header);
+    });
+    let found = found.map_err(LogError::io("read", &active.path))?;
+    let Found {
+        tail,
+        ending,
+        floor,
+        ..
+    } = found;
+    active.written_end = active.staged_end;
+    views.push(Arc::clone(&active.view));
+
+    make_durable(&active, floor)?;
+    active.durable_end = active.staged_end;
+    active.durable_offset = tail.next_offset;
+    active.view.publish(active.durable_end);
+    match ending {
+        Ending::Clean => Ok(Recovered {
+            manifest,
+            active: Some(active),
+            tail,
+            damage: None,
+            views,
+            unsealed: None,
+        }),
+        Ending::Rot(detail) => {
+            let damage = Damage {
+                offset: tail.next_offset,
+                path: active.path,
+                position: active.staged_end,
+                detail,
+            };
+            Ok(Recovered::damaged(manifest, views, damage))
+        }
+        Ending::Torn => {
+            tracing::info!(
+                file = %active.path.display(), position = %active.staged_end,
+                offset = %tail.next_offset, "a torn tail is sealed off"
+            );
+            seal(dir, manifest, &active, tail, views)
+        }
+    }
+}
+
+/// Seals the segment before its torn tail. The file stays as it is: the torn bytes behind the
+/// seal are the copy that is kept.
+fn seal(
+    dir: &PartitionDir,
+    mut manifest: Manifest,
+    active: &Active,
+    tail: Tail,
+    views: Vec<Arc<SegmentView>>,
+) -> Result<Recovered, LogError> {
+    let last = manifest
+        .segments
+        .last_mut()
+        .expect("the active segment is listed");
+    *last = active.sealed_entry(&tail);
+    let unsealed = match dir.write_manifest(&manifest) {
+        Ok(()) => None,
+        Err(full @ LogError::DiskFull { .. }) => Some(full),
+        Err(error) => return Err(error),
+    };
+    active.view.seal(tail.next_offset, active.durable_end);
+    if let Some(index) = active.view.encoded_index() {
+        dir.write_index(active.view.index_path(), &index);
+    }
+    Ok(Recovered {
+        manifest,
+        active: None,
+        tail,
+        damage: None,
+        views,
+        unsealed,
+    })
+}
+
+fn open(dir: &PartitionDir, entry: &SegmentEntry, config: &LogConfig) -> Result<Active, LogError> {
+    let path = dir.segment_path(entry.base_offset, entry.id);
+    let file = dir.open(&path)?;
+    let mut header = vec![0; usize::try_from(FIRST_FRAME.get()).expect("a small number")];
+    file.read_exact_at(&mut header, 0)
+        .map_err(LogError::io("read", &path))?;
+    let (header, _) = SegmentHeader::decode(&header).map_err(|source| LogError::Header {
+        path: path.clone(),
+        source,
+    })?;
+    let reserved_end = file.len().map_err(LogError::io("measure", &path))?;
+    Ok(Active {
+        file,
+        path,
+        capacity: header.capacity,
+        staged_end: FIRST_FRAME,
+        written_end: FIRST_FRAME,
+        durable_end: FIRST_FRAME,
+        durable_offset: entry.base_offset,
+        reserved_end,
+        view: Arc::new(SegmentView::new(dir, entry, config, false)),
+        entry: entry.clone(),
+    })
+}
+
+/// What a walk through an active segment found.
+pub(crate) struct Found {
+    pub(crate) tail: Tail,
+    pub(crate) ending: Ending,
+    /// Everything below was durable before.
+    pub(crate) floor: Position,
+}
+
+/// Walks through an active segment and judges its end. `slot` is FLOOR's of the segment's
+/// generation. `on_frame` gets every valid frame and its payload.
+pub(crate) fn examine(
+    file: &dyn File,
+    salt: u64,
+    tail: Tail,
+    slot: Option<&FloorSlot>,
+    mut on_frame: impl FnMut(&FrameAt, &[u8]),
+) -> io::Result<Found> {
+    let mut floor = slot.map_or(FIRST_FRAME, |slot| slot.position.max(FIRST_FRAME));
+    let mut walk = Scan::new(file, salt, FIRST_FRAME, file.len()?, tail);
+    let bad = loop {
+        match walk.next_frame() {
+            Ok(Some(frame)) => {
+                floor = floor.max(frame.header.durable_upto.min(frame.position));
+                on_frame(&frame, walk.payload(&frame));
+            }
+            Ok(None) => break None,
+            Err(ScanError::Bad { header, detail }) => break Some((header, detail)),
+            Err(ScanError::Io(error)) => return Err(error),
+        }
+    };
+    let (end, tail) = (walk.position(), walk.tail());
+    let judged = judge(file, salt, end, bad, &mut floor)?;
+    let ending = if end < floor {
+        Ending::Rot(match judged {
+            Ending::Rot(detail) => detail,
+            _ => format!("records up to byte {floor} were acknowledged and are not there"),
+        })
+    } else {
+        match slot {
+            Some(slot) if tail.next_offset < slot.offset => Ending::Rot(format!(
+                "FLOOR knows of records up to offset {}, and they end at {}",
+                slot.offset, tail.next_offset
+            )),
+            _ => judged,
+        }
+    };
+    Ok(Found {
+        tail,
+        ending,
+        floor: floor.min(end),
+    })
+}
+
+/// Judges what lies from `end` on, and raises the floor by what valid headers there tell.
+fn judge(
+    file: &dyn File,
+    salt: u64,
+    end: Position,
+    bad: Option<(Option<FrameHeader>, String)>,
+    floor: &mut Position,
+) -> io::Result<Ending> {
+    let Some((header, detail)) = bad else {
+        return Ok(Ending::Clean);
+    };
+    let Some(last_nonzero) = torn::last_nonzero(file, end.get())? else {
+        return Ok(Ending::Clean);
+    };
+    if let Some(behind) = torn::durable_upto_behind(file, end.get(), salt)? {
+        *floor = (*floor).max(behind);
+    }
+    let own_len = header.map_or(FRAME_HEADER_LEN as u64, |header| header.frame_len());
+    if end >= *floor && torn::is_torn(file, end.get(), own_len, last_nonzero)? {
+        return Ok(Ending::Torn);
+    }
+    Ok(Ending::Rot(detail))
+}
+
+/// Writes the valid bytes above the floor again, unchanged, so that they are dirty whatever a
+/// failed sync before this open left behind, and syncs them: the page cache alone is not believed.
+fn make_durable(active: &Active, floor: Position) -> Result<(), LogError> {
+    let end = active.staged_end.get();
+    let mut at = floor.get();
+    if at >= end {
+        return Ok(());
+    }
+    let mut bytes = Vec::new();
+    while at < end {
+        let len = (end - at).min(COPY_BYTES);
+        bytes.resize(usize::try_from(len).expect("a chunk fits"), 0);
+        active
+            .file
+            .read_exact_at(&mut bytes, at)
+            .map_err(LogError::io("read", &active.path))?;
+        active
+            .file
+            .write_all_at(&bytes, at)
+            .map_err(LogError::io("write", &active.path))?;
+        at += len;
+    }
+    active
+        .file
+        .sync_data()
+        .map_err(LogError::io("sync", &active.path))
+}

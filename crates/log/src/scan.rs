@@ -1,0 +1,138 @@
+//! Walks the frames of one segment file by reading it, and checks each against the one before.
+
+use std::io;
+
+use flowstone_disk::File;
+use flowstone_format::{FrameError, FrameHeader, MAX_HEADER_LEN, Position};
+
+use crate::tail::Tail;
+
+const READ_AHEAD_BYTES: usize = 1 << 20;
+
+/// One frame as it was found.
+#[derive(Debug)]
+pub(crate) struct FrameAt {
+    pub(crate) header: FrameHeader,
+    pub(crate) position: Position,
+}
+
+/// Why a scan stopped before its limit.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    /// The bytes at the scan's position are not the next frame. `header` is there when it was valid by itself.
+    Bad {
+        header: Option<FrameHeader>,
+        detail: String,
+    },
+    /// The file could not be read there. Never taken for a torn tail.
+    Io(io::Error),
+}
+
+/// A walk over the frames from a position up to a limit.
+#[derive(Debug)]
+pub(crate) struct Scan<'a> {
+    file: &'a dyn File,
+    salt: u64,
+    limit: u64,
+    position: u64,
+    tail: Tail,
+    buffer: Vec<u8>,
+    buffer_at: u64,
+}
+
+impl<'a> Scan<'a> {
+    /// `limit` is where the walk ends: the end of the file, or that of a sealed segment.
+    pub(crate) fn new(
+        file: &'a dyn File,
+        salt: u64,
+        position: Position,
+        limit: u64,
+        tail: Tail,
+    ) -> Self {
+        Self {
+            file,
+            salt,
+            limit,
+            position: position.get(),
+            tail,
+            buffer: Vec::new(),
+            buffer_at: 0,
+        }
+    }
+
+    /// Where the next frame begins, or the bad one.
+    pub(crate) fn position(&self) -> Position {
+        Position::new(self.position)
+    }
+
+    /// The chain up to the scan's position.
+    pub(crate) fn tail(&self) -> Tail {
+        self.tail
+    }
+
+    /// The next frame, its header and payload checked; `None` at the limit.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<FrameAt>, ScanError> {
+        let left = self.limit.saturating_sub(self.position);
+        if left == 0 {
+            return Ok(None);
+        }
+        let (salt, at) = (self.salt, self.position());
+        let window = self.bytes(left.min(u64::from(MAX_HEADER_LEN)))?;
+        let (header, header_crc) =
+            FrameHeader::decode(window, salt, at).map_err(|error| bad(None, &error))?;
+        if let Err(detail) = self.tail.admits(&header) {
+            return Err(ScanError::Bad {
+                header: Some(header),
+                detail,
+            });
+        }
+        if header.frame_len() > left {
+            return Err(ScanError::Bad {
+                detail: format!(
+                    "the frame has {} bytes, and {left} follow",
+                    header.frame_len()
+                ),
+                header: Some(header),
+            });
+        }
+        let payload = &self.bytes(header.frame_len())?[usize::from(header.header_len)..];
+        if let Err(error) = header.check_payload(payload) {
+            return Err(bad(Some(header), &error));
+        }
+        self.tail.advance(&header, header_crc);
+        self.position += header.frame_len();
+        Ok(Some(FrameAt {
+            header,
+            position: at,
+        }))
+    }
+
+    /// The payload of the frame that `next_frame` returned last.
+    pub(crate) fn payload(&self, frame: &FrameAt) -> &[u8] {
+        let end = usize::try_from(self.position - self.buffer_at).expect("within the buffer");
+        &self.buffer[end - frame.header.payload_len as usize..end]
+    }
+
+    /// `len` bytes from the scan's position, which lie below the limit.
+    fn bytes(&mut self, len: u64) -> Result<&[u8], ScanError> {
+        let len = usize::try_from(len).expect("frame lengths are bounded");
+        let end = self.buffer_at + self.buffer.len() as u64;
+        if self.position < self.buffer_at || self.position + len as u64 > end {
+            let left = usize::try_from(self.limit - self.position).unwrap_or(usize::MAX);
+            self.buffer.resize(left.min(len.max(READ_AHEAD_BYTES)), 0);
+            self.buffer_at = self.position;
+            self.file
+                .read_exact_at(&mut self.buffer, self.position)
+                .map_err(ScanError::Io)?;
+        }
+        let from = usize::try_from(self.position - self.buffer_at).expect("within the buffer");
+        Ok(&self.buffer[from..from + len])
+    }
+}
+
+fn bad(header: Option<FrameHeader>, error: &FrameError) -> ScanError {
+    ScanError::Bad {
+        header,
+        detail: error.to_string(),
+    }
+}
