@@ -1,1 +1,50 @@
-//! flowstone-client
+//! The Rust client of Flowstone: administration, batching producers, subscriptions that reconnect.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), flowstone_client::Error> {
+//! use flowstone_client::{Client, Event, Record, Start, Stop};
+//!
+//! let client = Client::connect("http://127.0.0.1:7420")?;
+//! let producer = client.producer("visits").build().await?;
+//! let delivery = producer
+//!     .send(Record { value: Some("two lemonades".into()), ..Record::default() })
+//!     .await?;
+//! println!("on disk at offset {}", delivery.await?.offset);
+//! producer.close().await?;
+//!
+//! let mut visits = client.subscribe("visits").start(Start::Earliest).stop(Stop::CurrentEnd).open().await?;
+//! while let Some(event) = visits.next().await {
+//!     if let Event::Records(batch) = event? {
+//!         println!("{} records of partition {}", batch.records.len(), batch.partition());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Topics, cursors and records are the messages of the API themselves, so numbers have the
+//! types they have on the wire: partitions are `i32`, offsets are `i64`.
+
+mod backoff;
+mod client;
+mod error;
+mod position;
+mod producer;
+mod subscription;
+
+pub use client::{Client, ClientOptions};
+pub use error::{Error, reason};
+pub use position::{Start, Stop, timestamp_from_ms, timestamp_to_ms};
+pub use producer::{Appended, Delivery, Producer, ProducerBuilder, ProducerTotals};
+pub use subscription::{Batch, Event, PartitionError, SubscribeBuilder, Subscription};
+
+pub use flowstone_proto::v1::{
+    Acks, Assignment, Broker, CommitOffsetsResponse, Cursor, FetchRequest, FetchResponse,
+    GetClusterResponse, Group, GroupOffset, GroupState, Header, Limits, ListOffsetsResponse,
+    Member, Overflow, PartitionInfo, PartitionOffsets, Record, Topic, TopicPartition,
+};
+pub use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
+pub use tonic::Code;
+
+/// What every call of this crate answers.
+pub type Result<T> = std::result::Result<T, Error>;

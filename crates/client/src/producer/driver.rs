@@ -1,0 +1,301 @@
+//! The task that owns a producer's stream: it sends batches, matches answers to them, and decides
+//! after a failure which are sent again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flowstone_proto::v1 as proto;
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use http::uri::PathAndQuery;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::client::Grpc;
+use tonic::{Code, Request, Status, Streaming};
+
+use super::batch::{Batch, Placement};
+use super::codec::{ProduceCodec, RawRequest};
+use super::queue::Queue;
+use crate::backoff::Backoff;
+use crate::{Client, Error, reason};
+
+const PRODUCE_STREAM: &str = "/flowstone.v1.LogService/ProduceStream";
+
+/// What is repeated, and for how long.
+#[derive(Clone, Debug)]
+pub(super) struct Repeat {
+    /// Also what may have been appended.
+    pub(super) unknown: bool,
+    /// Since the first record of a batch.
+    pub(super) within: Duration,
+}
+
+pub(super) struct Driver {
+    client: Client,
+    queue: Arc<Queue>,
+    tail: Bytes,
+    repeat: Repeat,
+    /// To be sent before anything that is still in the queue, oldest first.
+    pending: VecDeque<Batch>,
+    /// Sent over the stream of now and not answered, oldest first.
+    sent: VecDeque<Batch>,
+    backoff: Backoff,
+}
+
+/// Why a stream is over.
+enum Ended {
+    /// Nothing was unanswered.
+    Idle,
+    /// The broker refused the oldest unanswered request and appended none of the later ones.
+    Refused(Error),
+    /// The stream broke; the broker may have appended those of `sent` that left this process.
+    Lost { error: Error, left: usize },
+}
+
+impl Driver {
+    pub(super) fn new(client: Client, queue: Arc<Queue>, tail: Bytes, repeat: Repeat) -> Self {
+        Self {
+            client,
+            queue,
+            tail,
+            repeat,
+            pending: VecDeque::new(),
+            sent: VecDeque::new(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Runs until the queue is closed and everything is answered.
+    pub(super) async fn run(mut self) {
+        loop {
+            if self.pending.is_empty() {
+                match self.queue.take(true) {
+                    Some(batch) => self.pending.push_back(batch),
+                    None if self.queue.is_finished() => return,
+                    None => {
+                        self.queue.woken().await;
+                        continue;
+                    }
+                }
+            }
+            let ended = self.stream().await;
+            let pause = self.settle(ended);
+            self.pause(pause).await;
+        }
+    }
+
+    /// Opens a stream and uses it for as long as it lasts.
+    async fn stream(&mut self) -> Ended {
+        let (requests, receiver) = mpsc::unbounded_channel();
+        let taken = Arc::new(AtomicU64::new(0));
+        let mut answers = Answers::open(&self.client, receiver, Arc::clone(&taken));
+        let mut answered: u64 = 0;
+        loop {
+            self.dispatch(&requests);
+            if self.sent.is_empty() && self.queue.is_finished() {
+                return Ended::Idle;
+            }
+            let next = tokio::select! {
+                biased;
+                next = answers.next() => next,
+                () = self.queue.woken() => continue,
+                () = self.linger() => continue,
+                () = self.overdue() => Err(Status::deadline_exceeded(format!(
+                    "the broker did not answer within {:?}", self.repeat.within
+                ))),
+            };
+            let error = match next {
+                Ok(Some(response)) => match (response.error, self.sent.pop_front()) {
+                    (None, Some(batch)) => {
+                        answered += 1;
+                        self.backoff.reset();
+                        let runs = response.produce.unwrap_or_default().runs;
+                        let placement = Placement::new(&runs, batch.record_count);
+                        self.queue.answer(batch, placement);
+                        continue;
+                    }
+                    (Some(error), Some(batch)) => {
+                        self.sent.push_front(batch);
+                        return Ended::Refused(Error::from_error_status(error));
+                    }
+                    (_, None) => return Ended::Idle,
+                },
+                Ok(None) => Error::local(Code::Unavailable, None, "the broker ended the stream"),
+                Err(status) => self.client.error(&status),
+            };
+            if self.sent.is_empty() {
+                return Ended::Idle;
+            }
+            // What the transport never asked for never left; all of the rest may have.
+            let left = taken.load(Ordering::Acquire).saturating_sub(answered);
+            return Ended::Lost {
+                error,
+                left: usize::try_from(left).unwrap_or(usize::MAX),
+            };
+        }
+    }
+
+    /// Sends what is due. The queue bounds the bytes, so the channel need not.
+    fn dispatch(&mut self, requests: &mpsc::UnboundedSender<RawRequest>) {
+        while let Some(batch) = self
+            .pending
+            .pop_front()
+            .or_else(|| self.queue.take(self.sent.is_empty()))
+        {
+            // A stream that is gone is told by its answers.
+            let _ = requests.send(RawRequest {
+                run: batch.run.clone(),
+                tail: self.tail.clone(),
+            });
+            self.sent.push_back(batch);
+        }
+    }
+
+    async fn linger(&self) {
+        match self.queue.linger_until() {
+            Some(until) if !self.sent.is_empty() => tokio::time::sleep_until(until).await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    async fn overdue(&self) {
+        match self.sent.front() {
+            Some(oldest) => tokio::time::sleep_until(oldest.since + self.repeat.within).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Decides about every unanswered batch, and how long to wait before the next stream.
+    fn settle(&mut self, ended: Ended) -> Duration {
+        let mut sent = std::mem::take(&mut self.sent);
+        let (error, pause) = match ended {
+            Ended::Idle => return Duration::ZERO,
+            Ended::Refused(error) => {
+                let Some(mut batch) = sent.pop_front() else {
+                    return Duration::ZERO;
+                };
+                if !error.is_retryable() {
+                    self.queue.answer(batch, Err(error));
+                    self.pending = sent;
+                    return Duration::ZERO;
+                }
+                let pause = self.backoff.after(&error);
+                batch.perhaps_appended |= !surely_not_appended(&error);
+                sent.push_front(batch);
+                (error, pause)
+            }
+            Ended::Lost { error, left } => {
+                // A status with a reason of ours speaks of the oldest unanswered request.
+                if !error.is_retryable()
+                    && let Some(batch) = sent.pop_front()
+                {
+                    self.queue.answer(batch, Err(error));
+                    self.pending = sent;
+                    return Duration::ZERO;
+                }
+                for batch in sent.iter_mut().take(left) {
+                    batch.perhaps_appended |= !surely_not_appended(&error);
+                }
+                let pause = self.backoff.after(&error);
+                (error, pause)
+            }
+        };
+        tracing::warn!(%error, unanswered = sent.len(), "the produce stream ended");
+        let now = Instant::now();
+        for batch in sent {
+            let too_late = batch.since + self.repeat.within <= now;
+            if batch.perhaps_appended && (too_late || !self.repeat.unknown) {
+                self.queue.answer(batch, Err(outcome_unknown(&error)));
+            } else if too_late {
+                self.queue.answer(batch, Err(error.clone()));
+            } else {
+                self.pending.push_back(batch);
+            }
+        }
+        pause
+    }
+
+    /// Waits, but not beyond the time that the oldest batch has.
+    async fn pause(&self, pause: Duration) {
+        let until = Instant::now() + pause;
+        let until = match self.pending.front() {
+            Some(oldest) => until.min(oldest.since + self.repeat.within),
+            None => until,
+        };
+        tokio::time::sleep_until(until).await;
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let unanswered = self.sent.drain(..).chain(self.pending.drain(..));
+        self.queue.end(unanswered);
+    }
+}
+
+/// The answers of a stream, which may still be opening: a broker may look at the first request
+/// before it opens its side.
+enum Answers {
+    Opening(BoxFuture<'static, Result<Streaming<proto::ProduceStreamResponse>, Status>>),
+    Open(Box<Streaming<proto::ProduceStreamResponse>>),
+}
+
+impl Answers {
+    fn open(
+        client: &Client,
+        requests: mpsc::UnboundedReceiver<RawRequest>,
+        taken: Arc<AtomicU64>,
+    ) -> Self {
+        let requests = UnboundedReceiverStream::new(requests).inspect(move |_| {
+            taken.fetch_add(1, Ordering::Release);
+        });
+        let mut grpc = Grpc::new(client.channel());
+        Self::Opening(Box::pin(async move {
+            grpc.ready()
+                .await
+                .map_err(|error| Status::from_error(error.into()))?;
+            let path = PathAndQuery::from_static(PRODUCE_STREAM);
+            let response = grpc
+                .streaming(Request::new(requests), path, ProduceCodec)
+                .await?;
+            Ok(response.into_inner())
+        }))
+    }
+
+    /// Nothing is lost when this is cancelled.
+    async fn next(&mut self) -> Result<Option<proto::ProduceStreamResponse>, Status> {
+        loop {
+            match self {
+                Self::Opening(opening) => *self = Self::Open(Box::new(opening.await?)),
+                Self::Open(stream) => return stream.message().await,
+            }
+        }
+    }
+}
+
+/// Whether a retryable refusal says that no partition has taken any of the request.
+fn surely_not_appended(error: &Error) -> bool {
+    [
+        reason::THROTTLED,
+        reason::LIMIT_EXCEEDED,
+        reason::QUEUE_FULL,
+        reason::SHUTTING_DOWN,
+    ]
+    .iter()
+    .any(|reason| error.is(reason))
+}
+
+fn outcome_unknown(error: &Error) -> Error {
+    if error.is(reason::OUTCOME_UNKNOWN) {
+        return error.clone();
+    }
+    Error::local(
+        Code::Unavailable,
+        Some(reason::OUTCOME_UNKNOWN),
+        format!("the records may or may not be appended, no answer came: {error}"),
+    )
+}

@@ -1,0 +1,208 @@
+//! The task that owns a subscription's stream, reads it, and opens it again.
+
+use std::time::Duration;
+
+use flowstone_proto::v1 as proto;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::{Code, Streaming};
+
+use super::plan::Plan;
+use super::{Batch, Event, PartitionError};
+use crate::backoff::Backoff;
+use crate::{Client, Error, Result, reason};
+
+/// Of an idle stream, where the broker does not tell.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// So many heartbeats may be missed before the stream counts as lost.
+const HEARTBEATS_MISSED: u32 = 3;
+/// A member whose process was ended a moment ago may still seem to be there.
+const JOIN_WAIT: Duration = Duration::from_secs(3);
+/// A connection that was lost without a word may seem alive to the broker for this long beyond
+/// what it tells, or altogether when it tells nothing.
+const SILENT_WAIT: Duration = Duration::from_secs(20);
+
+pub(super) struct Reader {
+    client: Client,
+    plan: Plan,
+    silence_max: Duration,
+    /// For how long a group that seems to have a member is asked again, after a lost connection.
+    rejoin_wait: Duration,
+    retry_for: Option<Duration>,
+    stream: Option<Streaming<proto::SubscribeResponse>>,
+    /// When the broker was last heard.
+    heard: Instant,
+    backoff: Backoff,
+}
+
+enum Received {
+    Event(Box<Event>),
+    Nothing,
+    End,
+}
+
+impl Reader {
+    pub(super) fn new(
+        client: Client,
+        plan: Plan,
+        limits: &proto::Limits,
+        retry_for: Option<Duration>,
+    ) -> Self {
+        let told = |duration: Option<prost_types::Duration>| {
+            duration
+                .and_then(|duration| Duration::try_from(duration).ok())
+                .filter(|duration| !duration.is_zero())
+        };
+        let heartbeat = told(limits.heartbeat_interval).unwrap_or(HEARTBEAT);
+        let connection_timeout = told(limits.connection_timeout).unwrap_or_default();
+        let reconnect_timeout = told(limits.member_reconnect_timeout).unwrap_or_default();
+        Self {
+            client,
+            plan,
+            silence_max: heartbeat * HEARTBEATS_MISSED,
+            rejoin_wait: SILENT_WAIT + connection_timeout + reconnect_timeout,
+            retry_for,
+            stream: None,
+            heard: Instant::now(),
+            backoff: Backoff::default(),
+        }
+    }
+
+    /// Opens the stream for the first time. Only a group that seems to have a member still is
+    /// asked more than once.
+    pub(super) async fn open(&mut self) -> Result<()> {
+        let give_up_at = Instant::now() + JOIN_WAIT;
+        loop {
+            let Err(error) = self.connect().await else {
+                return Ok(());
+            };
+            let pause = self.backoff.after(&error);
+            if !error.is(reason::GROUP_ACTIVE) || Instant::now() + pause > give_up_at {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Reads until the end, an error that no repeat helps against, or until nobody listens.
+    pub(super) async fn run(mut self, events: mpsc::Sender<Result<Event>>) {
+        loop {
+            let event = match self.receive().await {
+                Ok(Received::Nothing) => continue,
+                Ok(Received::End) => return,
+                Ok(Received::Event(event)) => Ok(*event),
+                Err(error) => match self.recover(error).await {
+                    Ok(()) => continue,
+                    Err(error) => Err(error),
+                },
+            };
+            let over = event.is_err();
+            if events.send(event).await.is_err() || over {
+                return;
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<()> {
+        let request = self.plan.request();
+        let mut log = self.client.log();
+        let opened = tokio::time::timeout(self.silence_max, log.subscribe(request)).await;
+        let response = match opened {
+            Ok(response) => response.map_err(|status| self.client.error(&status))?,
+            Err(_) => return Err(self.silent()),
+        };
+        self.stream = Some(response.into_inner());
+        self.heard = Instant::now();
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<Received> {
+        if self.stream.is_none() {
+            if self.plan.is_complete() {
+                return Ok(Received::End);
+            }
+            self.connect().await?;
+        }
+        let Some(stream) = &mut self.stream else {
+            return Ok(Received::Nothing);
+        };
+        let message = match tokio::time::timeout(self.silence_max, stream.message()).await {
+            Ok(message) => message.map_err(|status| self.client.error(&status))?,
+            Err(_) => return Err(self.silent()),
+        };
+        self.heard = Instant::now();
+        self.backoff.reset();
+        match message {
+            Some(response) => Ok(self.take(response)),
+            None if self.plan.has_stop() => Ok(Received::End),
+            None => Err(Error::local(
+                Code::Unavailable,
+                None,
+                "the broker ended the stream",
+            )),
+        }
+    }
+
+    fn take(&mut self, response: proto::SubscribeResponse) -> Received {
+        let cursor = response.cursor;
+        if let Some(status) = response.error {
+            let cursor = cursor.unwrap_or_default();
+            let error = Error::from_error_status(status);
+            let event = Event::Partition(PartitionError { cursor, error });
+            return Received::Event(Box::new(event));
+        }
+        if let Some(assignment) = response.assignment {
+            return Received::Event(Box::new(Event::Assignment(assignment)));
+        }
+        match cursor {
+            Some(cursor) if !response.records.is_empty() => {
+                let batch = Batch {
+                    records: response.records,
+                    cursor,
+                    high_watermark: response.high_watermark,
+                };
+                self.plan.received(&batch);
+                Received::Event(Box::new(Event::Records(batch)))
+            }
+            Some(cursor) if !cursor.topic.is_empty() => {
+                self.plan.moved(&cursor);
+                Received::Nothing
+            }
+            _ => Received::Nothing,
+        }
+    }
+
+    /// Waits before the next attempt, or gives the error back when none will help.
+    async fn recover(&mut self, error: Error) -> Result<()> {
+        self.stream = None;
+        let silent_for = self.heard.elapsed();
+        let (retryable, patience) = if error.is(reason::GROUP_ACTIVE) {
+            let patience = self.retry_for.unwrap_or(Duration::MAX);
+            (true, patience.min(self.rejoin_wait))
+        } else {
+            (
+                error.is_retryable(),
+                self.retry_for.unwrap_or(Duration::MAX),
+            )
+        };
+        let pause = self.backoff.after(&error);
+        if !retryable || silent_for.saturating_add(pause) > patience {
+            return Err(error);
+        }
+        tracing::warn!(%error, ?pause, group = self.plan.group(), "the subscription connects again");
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    fn silent(&self) -> Error {
+        Error::local(
+            Code::Unavailable,
+            None,
+            format!(
+                "no broker answers at {}: no sign of life for {:?}",
+                self.client.endpoint(),
+                self.silence_max
+            ),
+        )
+    }
+}
