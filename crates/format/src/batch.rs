@@ -137,3 +137,95 @@ fn header(meta: &BatchMeta, payload: &Payload) -> FrameHeader {
         prev_header_crc: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::slice::from_ref;
+
+    use super::*;
+    use crate::frame::FrameKind;
+
+    const META: BatchMeta = BatchMeta {
+        base_offset: Offset::new(10),
+        leader_epoch: 1,
+        entry_index: 2,
+        append_ms: 1000,
+        producer_id: [3; 16],
+        sequence: 4,
+        producer_epoch: 5,
+        routing_count: 6,
+        client_crc: 7,
+    };
+
+    #[test]
+    fn the_header_tells_of_the_payload() {
+        // Timestamps 2000, none and 500, with a foreign record between the runs.
+        let request = [
+            0x0A, 0x03, 0x20, 0xD0, 0x0F, 0x0A, 0x02, 0x12, 0x00, 0x0A, 0x00, 0x0A, 0x03, 0x20,
+            0xF4, 0x03,
+        ];
+        let mut out = vec![0xEE; 3];
+        let runs = [0..5, 9..16];
+        let header = build_batch(&mut out, &request, &runs, &META, &RecordLimits::default());
+        let header = header.unwrap();
+        let expected = [
+            0x0A, 0x05, 0x20, 0xD0, 0x0F, 0x78, 0x0A, 0x0A, 0x05, 0x20, 0xE8, 0x07, 0x78, 0x0B,
+            0x0A, 0x05, 0x20, 0xF4, 0x03, 0x78, 0x0C,
+        ];
+        let payload = &out[3 + FRAME_HEADER_LEN..];
+        assert_eq!(out[..3], [0xEE; 3]);
+        assert_eq!(payload, expected);
+        assert_eq!(header.check_payload(payload), Ok(()));
+        assert_eq!(header.kind, FrameKind::Data);
+        assert_eq!((header.record_count, header.offset_span), (3, 3));
+        assert_eq!((header.append_ms, header.max_timestamp_ms), (1000, 2000));
+        assert_eq!(header.next_offset(), Offset::new(13));
+        assert_eq!(header.frame_len(), 128 + 21);
+    }
+
+    #[test]
+    fn an_error_leaves_nothing_behind_and_counts_over_all_runs() {
+        let request = [0x0A, 0x00, 0x0A, 0x00, 0x0A, 0x02, 0x38, 0x01];
+        let mut out = vec![1, 2, 3];
+        let runs = [0..4, 4..8];
+        let error = build_batch(&mut out, &request, &runs, &META, &RecordLimits::default());
+        let error = error.unwrap_err();
+        assert_eq!(error.to_string(), "record 2: field 7 is unknown");
+        assert_eq!(out, [1, 2, 3]);
+
+        let limits = RecordLimits {
+            max_records: 1,
+            ..RecordLimits::default()
+        };
+        let error = build_batch(&mut out, &request, &[0..2, 2..4], &META, &limits).unwrap_err();
+        assert_eq!(error.kind, RecordErrorKind::TooMany { limit: 1 });
+    }
+
+    #[test]
+    fn a_payload_has_at_most_its_limit_of_bytes() {
+        // 8 records of 1 MiB each, less the 4 bytes of tag and length.
+        let mut record = vec![0x12, 0xF8, 0xFF, 0x3F];
+        record.resize((1 << 20) - 4, 0);
+        let mut request = Vec::new();
+        for _ in 0..8 {
+            request.extend([0x0A, 0xFC, 0xFF, 0x3F]);
+            request.extend(&record);
+        }
+        assert_eq!(request.len(), MAX_PAYLOAD_LEN as usize);
+        let mut out = Vec::new();
+        let whole = 0..request.len();
+        let error = build_batch(
+            &mut out,
+            &request,
+            from_ref(&whole),
+            &META,
+            &RecordLimits::default(),
+        );
+        let error = error.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "record 7: the batch exceeds 8388608 bytes as it is stored"
+        );
+        assert!(out.is_empty());
+    }
+}

@@ -19,6 +19,9 @@ pub const FRAME_MAGIC: [u8; 4] = *b"FLSB";
 /// The version of the frame header.
 pub const FRAME_VERSION: u16 = 1;
 
+/// The shortest record, `0A 00`.
+const MIN_RECORD_LEN: u64 = 2;
+
 mod at {
     crate::layout::fields! {
         MAGIC 0 4, VERSION 4 2, HEADER_LEN 6 2, ATTRIBUTES 8 4, FRAME_LEN 12 4, PAYLOAD_LEN 16 4,
@@ -43,15 +46,15 @@ const KNOWN_BITS: u32 = KIND_BITS | CODEC_BITS | TRANSACTIONAL_BIT;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FrameKind {
     /// Records.
-    Data,
+    Data = 0,
     /// A marker of a transaction.
-    Control,
+    Control = 1,
     /// An entry of the replication protocol without records.
-    Raft,
+    Raft = 2,
     /// Its records were compacted away.
-    Empty,
+    Empty = 3,
     /// Its records are lost; repair writes it.
-    Gap,
+    Gap = 4,
 }
 
 impl FrameKind {
@@ -68,11 +71,11 @@ impl FrameKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     /// Not at all.
-    None,
+    None = 0,
     /// LZ4.
-    Lz4,
+    Lz4 = 1,
     /// Zstandard.
-    Zstd,
+    Zstd = 2,
 }
 
 impl Codec {
@@ -267,11 +270,10 @@ impl FrameHeader {
         let uncompressed_len = u64::from(self.uncompressed_len);
         let max = MAX_UNCOMPRESSED_LEN.into();
         within("uncompressed_len", uncompressed_len, 0, max)?;
-        let frame_len = u64::from(frame_len);
-        within("frame_len", frame_len, self.frame_len(), self.frame_len())?;
-
         let span = u64::from(self.offset_span);
-        let detail = if self.codec == Codec::None && uncompressed_len != payload_len {
+        let detail = if u64::from(frame_len) != self.frame_len() {
+            "frame_len is not the sum of header_len and payload_len"
+        } else if self.codec == Codec::None && uncompressed_len != payload_len {
             "uncompressed_len is not payload_len, and there is no codec"
         } else if self.record_count > self.offset_span {
             "record_count is greater than offset_span"
@@ -279,6 +281,10 @@ impl FrameHeader {
             "offset_span is 0, and the frame is not of kind raft"
         } else if self.kind == FrameKind::Data && (payload_len == 0 || self.record_count == 0) {
             "a data frame without records"
+        } else if self.kind == FrameKind::Data
+            && u64::from(self.record_count) * MIN_RECORD_LEN > uncompressed_len
+        {
+            "record_count is greater than the payload has room for"
         } else if self
             .base_offset
             .checked_add(span)

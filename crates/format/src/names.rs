@@ -72,3 +72,57 @@ fn parse_stem(stem: &str) -> Option<(Offset, [u8; 4])> {
     let id = u32::from_str_radix(id, 16).ok()?.to_be_bytes();
     (join(base, id) == stem).then_some((base, id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: Uuid = Uuid::from_bytes([0x0A, 0x1B, 0x2C, 0x3D, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5]);
+
+    #[test]
+    fn names_have_fixed_forms() {
+        let base = Offset::new(184_467);
+        assert_eq!(
+            segment_name(base, ID),
+            "00000000000000184467-0a1b2c3d.segment"
+        );
+        assert_eq!(index_name(base, ID), "00000000000000184467-0a1b2c3d.index");
+        assert_eq!(
+            parse_index_name("00000000000000184467-0a1b2c3d.index"),
+            Some((base, [0x0A, 0x1B, 0x2C, 0x3D]))
+        );
+        assert!(ID.to_string().starts_with("0a1b2c3d"));
+        assert_eq!(partition_dir_name(PartitionId::new(7)), "0000000007");
+        let wide = PartitionId::new(12_345_678_901);
+        assert_eq!(parse_partition_dir_name("12345678901"), Some(wide));
+    }
+
+    #[test]
+    fn other_names_are_not_ours() {
+        for name in [
+            "",
+            ".segment",
+            "00000000000000184467-0a1b2c3d",
+            "00000000000000184467-0a1b2c3d.index",
+            "00000000000000184467-0A1B2C3D.segment",
+            "00000000000000184467-0a1b2c3.segment",
+            "0000000000000184467-0a1b2c3d.segment",
+            "+0000000000000184467-0a1b2c3d.segment",
+            "99999999999999999999-0a1b2c3d.segment",
+            "00000000000000184467-0a1b2c3d.segment.segment",
+        ] {
+            assert_eq!(parse_segment_name(name), None, "{name}");
+        }
+        for name in [
+            "",
+            "7",
+            "000000007",
+            "00000000007",
+            "+000000007",
+            "000000000x",
+            "aside",
+        ] {
+            assert_eq!(parse_partition_dir_name(name), None, "{name}");
+        }
+    }
+}

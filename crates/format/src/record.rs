@@ -356,3 +356,6 @@ fn too_large(bytes: u64, limits: &RecordLimits) -> RecordErrorKind {
     let limit = limits.max_record_bytes;
     RecordErrorKind::TooLarge { bytes, limit }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,3 +68,74 @@ pub fn skip_records(payload: &[u8], n: u32) -> Option<usize> {
     }
     Some(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{RecordLimits, Records};
+
+    /// The stored form of the only record of `run`, at offset 300 and time 5.
+    fn stored(run: &[u8]) -> (Vec<u8>, i64) {
+        let mut records = Records::new(run, &RecordLimits::default());
+        let (_, record) = records.next().unwrap().unwrap();
+        let mut out = Vec::new();
+        let timestamp_ms = put_stored(&mut out, &record, 5, Offset::new(300));
+        (out, timestamp_ms)
+    }
+
+    #[test]
+    fn the_brokers_fields_are_put_in() {
+        let (out, timestamp_ms) = stored(&[0x0A, 0x00]);
+        assert_eq!(out, [0x0A, 0x05, 0x20, 0x05, 0x78, 0xAC, 0x02]);
+        assert_eq!(timestamp_ms, 5);
+    }
+
+    #[test]
+    fn what_the_client_set_stays_and_its_offset_goes() {
+        let run = [
+            0x0A, 0x0A, 0x0A, 0x00, 0x20, 0x09, 0x28, 0x07, 0x30, 0x01, 0x78, 0x63,
+        ];
+        let (out, timestamp_ms) = stored(&run);
+        let expected = [
+            0x0A, 0x0B, 0x0A, 0x00, 0x20, 0x09, 0x28, 0x07, 0x30, 0x01, 0x78, 0xAC, 0x02,
+        ];
+        assert_eq!(out, expected);
+        assert_eq!(timestamp_ms, 9);
+    }
+
+    #[test]
+    fn zeros_are_dropped_and_an_empty_value_is_kept() {
+        let run = [
+            0x0A, 0x0A, 0x12, 0x00, 0x20, 0x00, 0x28, 0x00, 0x30, 0x00, 0x78, 0x00,
+        ];
+        let (out, timestamp_ms) = stored(&run);
+        assert_eq!(out, [0x0A, 0x07, 0x12, 0x00, 0x20, 0x05, 0x78, 0xAC, 0x02]);
+        assert_eq!(timestamp_ms, 5);
+    }
+
+    #[test]
+    fn offset_0_is_written_and_negative_times_take_ten_bytes() {
+        let run = [
+            0x0A, 0x0B, 0x20, 0xFE, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01,
+        ];
+        let (_, record) = Records::new(&run, &RecordLimits::default())
+            .next()
+            .unwrap()
+            .unwrap();
+        let mut out = Vec::new();
+        assert_eq!(put_stored(&mut out, &record, 5, Offset::ZERO), -2);
+        assert_eq!(out[..2], [0x0A, 0x0D]);
+        assert_eq!(out[2..13], run[2..]);
+        assert_eq!(out[13..], [0x78, 0x00]);
+    }
+
+    #[test]
+    fn records_are_skipped_by_their_lengths() {
+        let payload = [0x0A, 0x00, 0x0A, 0x02, 0x12, 0x00];
+        let places = [0, 1, 2, 3].map(|n| skip_records(&payload, n));
+        assert_eq!(places, [Some(0), Some(2), Some(6), None]);
+        assert_eq!(skip_records(&payload[..5], 2), None);
+        assert_eq!(skip_records(&[0x12, 0x00], 1), None);
+        assert_eq!(skip_records(&[0x0A], 1), None);
+    }
+}

@@ -1,0 +1,4 @@
+//! FLOOR's header and slots.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| flowstone_fuzz::floor(data));

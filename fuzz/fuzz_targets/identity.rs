@@ -1,0 +1,4 @@
+//! IDENTITY.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| flowstone_fuzz::identity(data));

@@ -1,0 +1,4 @@
+//! The segment index.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| flowstone_fuzz::index(data));

@@ -1,0 +1,4 @@
+//! The record scanner.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| flowstone_fuzz::records(data));
