@@ -1,16 +1,23 @@
 //! A server from start to stop.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use flowstone_broker::{Broker, Error};
 use flowstone_disk::Env;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic_health::ServingStatus;
 use uuid::Uuid;
 
-use crate::config::ServerConfig;
+use crate::config::{Http2Config, ServerConfig};
 use crate::error::{ServeError, StartError};
+use crate::front::Front;
+use crate::incoming::incoming;
+use crate::services::{SERVICE_NAMES, Services};
 
 /// A server that listens and holds its data directory; [`run_until`](Self::run_until) serves.
 #[derive(Debug)]
@@ -30,20 +37,21 @@ impl Server {
     pub async fn start(config: ServerConfig, env: Env) -> Result<Self, StartError> {
         config.validate()?;
         let listen = config.listen;
-        let listening = |source: std::io::Error| match source.kind() {
-            std::io::ErrorKind::AddrInUse => StartError::PortTaken { listen },
+        let refused = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => StartError::PortTaken { listen },
             _ => StartError::Listen { listen, source },
         };
-        let listener = TcpListener::bind(listen).await.map_err(listening)?;
-        let local_addr = listener.local_addr().map_err(listening)?;
+        let listener = TcpListener::bind(listen).await.map_err(refused)?;
+        let local_addr = listener.local_addr().map_err(refused)?;
         let broker_config = config.broker_config();
-        let broker = tokio::task::spawn_blocking(move || Broker::open(broker_config, env))
-            .await
-            .expect("opening the broker does not panic")
-            .map_err(|error| match error {
-                Error::Open(open) => StartError::Open(open),
-                other => StartError::Broker(other),
-            })?;
+        let opened = tokio::task::spawn_blocking(move || Broker::open(broker_config, env)).await;
+        let broker = match opened {
+            Ok(Ok(broker)) => broker,
+            Ok(Err(Error::Open(error))) => return Err(StartError::Open(error)),
+            Ok(Err(error)) => return Err(StartError::Broker(error)),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        tracing::info!(%local_addr, cluster_id = %broker.cluster_id(), "ready to serve");
         Ok(Self {
             config,
             listener,
@@ -68,12 +76,110 @@ impl Server {
     /// # Errors
     /// See [`ServeError`]; what was acknowledged is on disk also then.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        shutdown.await;
-        drop(self.listener);
-        let timeout_ms = self.config.shutdown_timeout_ms;
-        tokio::time::timeout(Duration::from_millis(timeout_ms), self.broker.shutdown())
-            .await
-            .map_err(|_| ServeError::Timeout { timeout_ms })?
-            .map_err(ServeError::Broker)
+        let Self {
+            config,
+            listener,
+            local_addr,
+            broker,
+        } = self;
+        let timeout = Duration::from_millis(config.shutdown_timeout_ms);
+        let services = Services {
+            broker: broker.clone(),
+            endpoint: config
+                .advertised_endpoint
+                .clone()
+                .unwrap_or_else(|| local_addr.to_string()),
+            stopping: CancellationToken::new(),
+            config: Arc::new(config),
+        };
+        let stopping = services.stopping.clone();
+        let cut = CancellationToken::new();
+        let connections = incoming(listener, services.config.max_connections, cut.clone());
+        let (mut health, health_service) = tonic_health::server::health_reporter();
+        for name in SERVICE_NAMES {
+            health
+                .set_service_status(name, ServingStatus::Serving)
+                .await;
+        }
+        let reflection = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(flowstone_proto::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let routes = services
+            .routes()
+            .add_service(health_service)
+            .add_service(
+                reflection()
+                    .build_v1()
+                    .expect("the descriptors are compiled in"),
+            )
+            .add_service(
+                reflection()
+                    .build_v1alpha()
+                    .expect("the descriptors are compiled in"),
+            );
+        let front = Front::new(routes, services.config.limits.max_request_bytes);
+
+        let reporter = health.clone();
+        let signal = async {
+            shutdown.await;
+            tracing::info!(%local_addr, "stopping");
+            for name in SERVICE_NAMES.into_iter().chain([""]) {
+                reporter
+                    .set_service_status(name, ServingStatus::NotServing)
+                    .await;
+            }
+            broker.stop_accepting();
+            stopping.cancel();
+        };
+        let serving = transport(&services.config.http2).serve_with_incoming_shutdown(
+            front,
+            connections,
+            signal,
+        );
+        let overdue = async {
+            stopping.cancelled().await;
+            // A watch of the health ends only with what it watches.
+            tokio::time::sleep(timeout / 20).await;
+            for name in SERVICE_NAMES.into_iter().chain([""]) {
+                health.clear_service_status(name).await;
+            }
+            // The rest of the time is for the last sync.
+            tokio::time::sleep(timeout / 2).await;
+            tracing::warn!("connections that are still open are cut");
+            cut.cancel();
+            std::future::pending::<()>().await;
+        };
+        let served = tokio::select! {
+            served = serving => served,
+            () = overdue => unreachable!("it only cuts connections"),
+        };
+        drop(services);
+        let stopped = tokio::time::timeout(timeout * 2 / 5, broker.shutdown()).await;
+        served.map_err(|source| ServeError::Transport {
+            listen: local_addr,
+            source,
+        })?;
+        match stopped {
+            Ok(stopped) => stopped.map_err(ServeError::Broker)?,
+            Err(_) => {
+                return Err(ServeError::Timeout {
+                    timeout_ms: timeout.as_millis().try_into().unwrap_or(u64::MAX),
+                });
+            }
+        }
+        tracing::info!(%local_addr, "stopped");
+        Ok(())
     }
+}
+
+fn transport(http2: &Http2Config) -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_millis(http2.keepalive_interval_ms)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(http2.keepalive_timeout_ms)))
+        .max_concurrent_streams(http2.max_concurrent_streams)
+        .initial_stream_window_size(http2.stream_window_bytes)
+        .initial_connection_window_size(http2.connection_window_bytes)
+        .max_frame_size(http2.max_frame_bytes)
 }

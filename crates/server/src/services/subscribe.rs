@@ -1,0 +1,93 @@
+//! Subscribe: the request's fields, and the stream of responses with its heartbeats.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use flowstone_broker::{Delivery, Error, SubscribeRequest, Subscription};
+use flowstone_proto::v1;
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use tonic::Status;
+
+use super::told;
+use crate::fields;
+use crate::status;
+use crate::wire::SubscribeResponse;
+
+/// The responses of one stream.
+pub(crate) type SubscribeStream =
+    Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+
+/// The request as the broker takes it.
+pub(super) fn request(
+    request: v1::SubscribeRequest,
+    peer: String,
+) -> Result<SubscribeRequest, Error> {
+    if request.processing_timeout.is_some() {
+        return Err(Error::Unimplemented {
+            what: "processing_timeout",
+        });
+    }
+    if request.max_uncommitted_records != 0 {
+        return Err(Error::Unimplemented {
+            what: "max_uncommitted_records",
+        });
+    }
+    Ok(SubscribeRequest {
+        partitions: fields::partitions("partitions", &request.partitions)?,
+        start: fields::start("start", request.start.as_ref())?,
+        stop: fields::stop("stop", request.stop.as_ref())?,
+        max_batch_bytes: fields::count("max_batch_bytes", request.max_batch_bytes)?,
+        resume_from: fields::cursors("resume_from", request.resume_from)?,
+        stop_before: fields::cursors("stop_before", request.stop_before)?,
+        topic: request.topic,
+        group: Some(request.group).filter(|group| !group.is_empty()),
+        member: request.member,
+        peer,
+    })
+}
+
+/// Asks the subscription for one delivery whenever the client has room for one more: a slow reader keeps
+/// its place, and nothing is read ahead for it. Dropping the stream leaves the group.
+pub(super) fn responses(subscription: Subscription, heartbeat: Duration) -> SubscribeStream {
+    Box::pin(unfold(Some(subscription), move |subscription| async move {
+        let mut subscription = subscription?;
+        let delivery = match tokio::time::timeout(heartbeat, subscription.next()).await {
+            Ok(delivery) => delivery?,
+            Err(_) => Ok(subscription.heartbeat()),
+        };
+        Some(match delivery {
+            Ok(delivery) => (Ok(response(delivery)), Some(subscription)),
+            Err(error) => (Err(told(error)), None),
+        })
+    }))
+}
+
+fn response(delivery: Delivery) -> SubscribeResponse {
+    let mut records = Vec::new();
+    let mut fields = v1::SubscribeResponse::default();
+    match delivery {
+        Delivery::Records {
+            cursor,
+            high_watermark,
+            chunks,
+            ..
+        } => {
+            records = chunks;
+            fields.cursor = Some(fields::cursor(cursor));
+            fields.high_watermark = fields::number(high_watermark);
+        }
+        Delivery::Assignment { partitions } => {
+            fields.assignment = Some(v1::Assignment {
+                partitions: fields::topic_partitions(partitions),
+                ..v1::Assignment::default()
+            });
+        }
+        Delivery::PartitionError { cursor, error } => {
+            fields.cursor = Some(fields::cursor(cursor));
+            fields.error = Some(status::failure_of(&error).error_status());
+        }
+        Delivery::Heartbeat {} => {}
+    }
+    SubscribeResponse { records, fields }
+}
