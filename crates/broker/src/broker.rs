@@ -1,113 +1,184 @@
 //! The broker: everything a caller can ask of it.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
+use crate::core::Core;
+use crate::running::Running;
+use crate::topics::admin;
 use crate::{
     AppendedRun, BrokerConfig, Cursor, Env, Error, FetchRequest, Fetched, GroupInfo, Limits,
     PartitionInfo, PartitionOffsets, PendingProduce, Permit, Pipeline, ProduceRequest, Start,
-    SubscribeRequest, Subscription, TopicChange, TopicInfo, TopicSpec,
+    SubscribeRequest, Subscription, TopicChange, TopicInfo, TopicSpec, fetch, group, offsets, open,
+    produce, resolve, retention, subscribe,
 };
 
 /// An open data directory. Clones are the same broker; it stops when the last one is dropped.
 #[derive(Clone, Debug)]
 pub struct Broker {
-    limits: Limits,
+    running: Arc<Running>,
 }
 
-const NOT_YET: Error = Error::Unimplemented { what: "this call" };
-
-#[expect(unused_variables, reason = "the bodies are thin")]
 impl Broker {
-    /// Opens a data directory, made if it is missing, and recovers what it holds.
+    /// Opens a data directory, made if it is missing, and recovers what it holds. A partition that
+    /// cannot be opened is offline; the broker opens without it.
+    ///
+    /// # Errors
+    /// [`Error::Open`], with what to do about it. The directory was left as it was.
     pub fn open(config: BrokerConfig, env: Env) -> Result<Broker, Error> {
-        Err(NOT_YET)
+        let core = Arc::new(open::open(config, env)?);
+        let running = Running::start(core).map_err(|error| Error::Internal {
+            detail: format!("cannot start a thread: {error}"),
+        })?;
+        Ok(Self {
+            running: Arc::new(running),
+        })
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        self.running.core()
     }
 
     /// What clients may ask for.
     pub fn limits(&self) -> &Limits {
-        &self.limits
+        &self.core().config.limits
     }
 
     /// The id that was given to the data directory's cluster when it was made.
     pub fn cluster_id(&self) -> Uuid {
-        Uuid::nil()
+        self.core().identity.cluster_id
     }
 
     /// Makes a topic; with `validate_only` it only says whether it could, and what it would be.
+    ///
+    /// # Errors
+    /// [`Error::InvalidField`], [`Error::TopicExists`], [`Error::LimitExceeded`], and what any
+    /// change of metadata can fail with: [`Error::DiskFull`], [`Error::ShuttingDown`],
+    /// [`Error::OutcomeUnknown`].
     pub async fn create_topic(
         &self,
         spec: TopicSpec,
         validate_only: bool,
     ) -> Result<TopicInfo, Error> {
-        Err(NOT_YET)
+        admin::create(self.core(), spec, validate_only).await
     }
 
     /// A topic and its partitions.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotFound`].
     pub fn describe_topic(&self, name: &str) -> Result<(TopicInfo, Vec<PartitionInfo>), Error> {
-        Err(NOT_YET)
+        let now = self.core().topics.get(name)?.now();
+        let partitions = now.partitions.iter().map(|partition| partition.info());
+        Ok((now.info.clone(), partitions.collect()))
     }
 
     /// Topics by name: at most `limit` of those that begin with `prefix` and come after `after`.
     pub fn list_topics(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<TopicInfo> {
-        Vec::new()
+        let topics = self.core().topics.list(prefix, after, limit);
+        topics
+            .iter()
+            .map(|topic| topic.now().info.clone())
+            .collect()
     }
 
     /// Changes how a topic is set up.
+    ///
+    /// # Errors
+    /// As [`create_topic`](Self::create_topic), and [`Error::TopicNotFound`].
     pub async fn update_topic(&self, name: &str, change: TopicChange) -> Result<TopicInfo, Error> {
-        Err(NOT_YET)
+        admin::update(self.core(), name, change).await
     }
 
     /// Deletes a topic and its records. Committed offsets of it are forgotten.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotFound`], and those of any change of metadata.
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
-        Err(NOT_YET)
+        admin::delete(self.core(), name).await
     }
 
-    /// Removes the records before an offset, durably. Returns the log start offset then.
+    /// Removes the records before an offset, durably. Returns the log start offset then, which an
+    /// offset below it does not change.
+    ///
+    /// # Errors
+    /// [`Error::OffsetBeyondEnd`] for an offset behind the high watermark.
     pub async fn trim_partition(
         &self,
         topic: &str,
         partition: u32,
         before: u64,
     ) -> Result<u64, Error> {
-        Err(NOT_YET)
+        admin::trim(self.core(), topic, partition, before).await
     }
 
     /// Waits for room for a request with this many bytes of records.
+    ///
+    /// # Errors
+    /// [`Error::ShuttingDown`].
     pub async fn admit(&self, bytes: usize) -> Result<Permit, Error> {
-        Err(NOT_YET)
+        produce::admit(self.core(), bytes).await
     }
 
-    /// Checks and routes the records and queues them, in the order of the calls. An error here means
-    /// that nothing was appended.
+    /// Checks and routes the records and queues them, in the order of the calls. Within a partition
+    /// all of them are appended or none; over several, any part may be there after an error.
+    ///
+    /// # Errors
+    /// Nothing was appended: [`Error::TopicNotFound`], [`Error::PartitionNotFound`],
+    /// [`Error::MalformedRecord`], [`Error::RecordTooLarge`], [`Error::InvalidField`],
+    /// [`Error::CorruptSegment`], [`Error::ShuttingDown`]. The answer may further be
+    /// [`Error::DiskFull`] or [`Error::OutcomeUnknown`].
     pub fn submit(&self, request: ProduceRequest, permit: Permit) -> Result<PendingProduce, Error> {
-        Err(NOT_YET)
+        produce::submit(self.core(), request, permit, None)
     }
 
     /// As [`submit`](Self::submit), for requests of which none may be appended after one that failed.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), and [`Error::OutcomeUnknown`] after a request that failed.
     pub fn submit_pipelined(
         &self,
         pipeline: &Pipeline,
         request: ProduceRequest,
         permit: Permit,
     ) -> Result<PendingProduce, Error> {
-        Err(NOT_YET)
+        let place = pipeline.place();
+        let submitted = produce::submit(self.core(), request, permit, Some(place.clone()));
+        if submitted.is_err() {
+            place.break_off();
+        }
+        submitted
     }
 
     /// [`admit`](Self::admit) and [`submit`](Self::submit) together, and the answer.
+    ///
+    /// # Errors
+    /// As these.
     pub async fn produce(&self, request: ProduceRequest) -> Result<Vec<AppendedRun>, Error> {
-        Err(NOT_YET)
+        let permit = self.admit(request.records.len()).await?;
+        self.submit(request, permit)?.await
     }
 
     /// Reads one partition once. Does not wait for records to come.
+    ///
+    /// # Errors
+    /// [`Error::TopicNotFound`], [`Error::PartitionNotFound`], [`Error::TopicRecreated`],
+    /// [`Error::OffsetTrimmed`], [`Error::OffsetBeyondEnd`], [`Error::CorruptSegment`].
     pub async fn fetch(&self, request: FetchRequest) -> Result<Fetched, Error> {
-        Err(NOT_YET)
+        fetch::fetch(self.core(), request).await
     }
 
     /// Resolves when the partition can be read beyond `from`, when the topic does not exist (any
     /// more), and when the broker stops.
-    pub async fn wait_for_data(&self, topic: &str, partition: u32, from: u64) {}
+    pub async fn wait_for_data(&self, topic: &str, partition: u32, from: u64) {
+        fetch::wait_for_data(self.core(), topic, partition, from).await;
+    }
 
     /// What `at` stands for in each of the partitions (empty: all), and the topic's id.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
     pub async fn list_offsets(
         &self,
         topic: &str,
@@ -115,51 +186,70 @@ impl Broker {
         partitions: &[u32],
         group: Option<&str>,
     ) -> Result<(Uuid, Vec<PartitionOffsets>), Error> {
-        Err(NOT_YET)
+        resolve::list_offsets(self.core(), topic, at, partitions, group).await
     }
 
     /// Starts to read a topic.
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch), and [`Error::GroupActive`], [`Error::InvalidField`],
+    /// [`Error::LimitExceeded`], [`Error::ShuttingDown`]. What is wrong with one partition of
+    /// several is told in the stream.
     pub async fn subscribe(&self, request: SubscribeRequest) -> Result<Subscription, Error> {
-        Err(NOT_YET)
+        subscribe::open(self, request).await
     }
 
     /// Stores how far a group has read, durably. Returns the cursors whose session has ended, which
     /// were not stored; the others were.
+    ///
+    /// # Errors
+    /// Nothing was stored: [`Error::StaleSession`] if all of them have ended, [`Error::GroupActive`],
+    /// [`Error::TopicNotFound`], [`Error::PartitionNotFound`], [`Error::TopicRecreated`],
+    /// [`Error::InvalidField`], [`Error::LimitExceeded`].
     pub async fn commit_offsets(
         &self,
         cursors: Vec<Cursor>,
         released: Vec<Cursor>,
     ) -> Result<Vec<Cursor>, Error> {
-        Err(NOT_YET)
+        offsets::commit(self.core(), cursors, released).await
     }
 
     /// Groups by name, without their offsets: at most `limit` of those that come after `after`.
     pub fn list_groups(&self, after: Option<&str>, limit: usize) -> Vec<GroupInfo> {
-        Vec::new()
+        group::list(self.core(), after, limit)
     }
 
     /// A group, its members and its offsets.
+    ///
+    /// # Errors
+    /// [`Error::GroupNotFound`].
     pub async fn describe_group(&self, name: &str) -> Result<GroupInfo, Error> {
-        Err(NOT_YET)
+        group::describe(self.core(), name).await
     }
 
     /// From now on new produce calls and changes fail as [`Error::ShuttingDown`], and subscriptions
-    /// end so. What was submitted goes on.
-    pub fn stop_accepting(&self) {}
+    /// end so. What was submitted goes on, and offsets may still be committed.
+    pub fn stop_accepting(&self) {
+        self.core().stop_accepting();
+    }
 
     /// Stops: drains what was submitted, syncs, stops the threads, and gives the data directory free.
+    /// May be called again.
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`] if a sync has failed, now or before.
     pub async fn shutdown(&self) -> Result<(), Error> {
-        Err(NOT_YET)
+        self.running.shutdown().await
     }
 
     /// Does queued work on the calling thread when the broker has no append threads. True if anything
     /// was done.
     pub fn run_pending(&self) -> bool {
-        false
+        self.running.run_pending()
     }
 
     /// Applies the retention of all topics now, on the calling thread. True if anything was removed.
     pub fn run_retention(&self) -> bool {
-        false
+        retention::apply(self.core())
     }
 }

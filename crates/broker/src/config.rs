@@ -1,10 +1,16 @@
 //! What a broker is opened with: where its data lies, its threads, and its limits.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::sync::Arc;
 
+use flowstone_format::MAX_PAYLOAD_LEN;
 use uuid::Uuid;
 
 use crate::OpenError;
+use crate::metadata::{max_payload_bytes, min_segment_bytes};
+use crate::produce::REQUEST_OVERHEAD_BYTES;
 
 /// What is called, once, after a sync has failed and its waiters have heard that the outcome is
 /// unknown. The argument is the reason.
@@ -56,6 +62,8 @@ pub struct Limits {
     pub max_partitions_per_topic: u32,
     /// Partitions of all topics.
     pub max_partitions: u32,
+    /// Smallest segment that a topic may ask for. A segment holds the largest request in any case.
+    pub min_segment_bytes: u64,
     /// Labels of one topic.
     pub max_labels_per_topic: u32,
     /// Committed offsets of all groups, one for each group and partition.
@@ -87,8 +95,41 @@ impl BrokerConfig {
 
     /// Tells the first setting that is out of its range.
     pub fn validate(&self) -> Result<(), OpenError> {
-        self.limits.validate()
+        self.limits.validate()?;
+        let least = min_segment_bytes(&self.limits);
+        check(
+            "default_segment_bytes",
+            self.default_segment_bytes,
+            least..=16 << 30,
+        )?;
+        check("floor_idle_ms", self.floor_idle_ms, 1..=60_000)?;
+        check(
+            "retention_interval_ms",
+            self.retention_interval_ms,
+            1..=86_400_000,
+        )?;
+        check("append_threads", self.append_threads as u64, 0..=1024)?;
+        check("read_threads", self.read_threads as u64, 0..=1024)
     }
+}
+
+fn check(
+    field: &'static str,
+    value: impl Into<u64>,
+    range: RangeInclusive<u64>,
+) -> Result<(), OpenError> {
+    let value = value.into();
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(OpenError::InvalidConfig {
+        field,
+        detail: format!(
+            "{value} is not between {} and {}",
+            range.start(),
+            range.end()
+        ),
+    })
 }
 
 impl fmt::Debug for BrokerConfig {
@@ -118,6 +159,7 @@ impl Default for Limits {
             max_topics: 10_000,
             max_partitions_per_topic: 10_000,
             max_partitions: 100_000,
+            min_segment_bytes: 1 << 20,
             max_labels_per_topic: 64,
             max_committed_offsets: 1_000_000,
             max_cursors_per_commit: 10_000,
@@ -129,6 +171,72 @@ impl Default for Limits {
 impl Limits {
     /// Tells the first limit that is out of its range.
     pub fn validate(&self) -> Result<(), OpenError> {
-        Ok(())
+        let request = u64::from(self.max_request_bytes);
+        check(
+            "max_request_bytes",
+            self.max_request_bytes,
+            1..=u64::from(MAX_PAYLOAD_LEN),
+        )?;
+        check("max_record_bytes", self.max_record_bytes, 1..=request)?;
+        check(
+            "max_records_per_request",
+            self.max_records_per_request,
+            1..=65_536,
+        )?;
+        if max_payload_bytes(self) > u64::from(MAX_PAYLOAD_LEN) {
+            return Err(OpenError::InvalidConfig {
+                field: "max_request_bytes",
+                detail: format!(
+                    "a request of {request} bytes and {} records could take more than the \
+                     {MAX_PAYLOAD_LEN} bytes that a batch may have on disk",
+                    self.max_records_per_request
+                ),
+            });
+        }
+        check("max_response_bytes", self.max_response_bytes, 1..=1 << 30)?;
+        let response = u64::from(self.max_response_bytes);
+        check(
+            "default_response_bytes",
+            self.default_response_bytes,
+            1..=response,
+        )?;
+        let in_flight = self.max_produce_bytes_in_flight;
+        let most = u64::from(u32::MAX);
+        let least = request + REQUEST_OVERHEAD_BYTES as u64;
+        check("max_produce_bytes_in_flight", in_flight, least..=most)?;
+        check("max_topics", self.max_topics, 1..=most)?;
+        check("max_partitions", self.max_partitions, 1..=most)?;
+        let partitions = u64::from(self.max_partitions);
+        check(
+            "max_partitions_per_topic",
+            self.max_partitions_per_topic,
+            1..=partitions,
+        )?;
+        check(
+            "max_cursors_per_commit",
+            self.max_cursors_per_commit,
+            1..=100_000,
+        )?;
+        check("max_subscriptions", self.max_subscriptions, 1..=most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(BrokerConfig::new("data").validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_request_that_no_batch_could_hold_is_refused_by_name() {
+        let mut config = BrokerConfig::new("data");
+        config.limits.max_request_bytes = 8 << 20;
+        let Err(OpenError::InvalidConfig { field, .. }) = config.validate() else {
+            panic!("8 MiB and what the broker adds are more than 8 MiB");
+        };
+        assert_eq!(field, "max_request_bytes");
     }
 }

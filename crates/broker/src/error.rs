@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use flowstone_format::{RecordError, RecordErrorKind};
 use uuid::Uuid;
 
 /// Why a call failed. Unless a variant says otherwise nothing was changed.
@@ -279,4 +280,35 @@ pub enum OpenError {
         /// What the operating system said.
         detail: String,
     },
+}
+
+impl From<RecordError> for Error {
+    fn from(error: RecordError) -> Self {
+        let RecordError { index, kind } = error;
+        match kind {
+            RecordErrorKind::TooLarge { bytes, limit } => Self::RecordTooLarge {
+                index,
+                bytes,
+                limit: u64::from(limit),
+            },
+            RecordErrorKind::TooMany { .. } | RecordErrorKind::BatchTooLarge { .. } => {
+                Self::InvalidField {
+                    field: "records".to_owned(),
+                    detail: format!("{kind}; send them in several requests"),
+                }
+            }
+            RecordErrorKind::UnknownField { field } => Self::MalformedRecord {
+                index,
+                detail: kind.to_string(),
+                field: Some(field),
+            },
+            RecordErrorKind::UnknownHeaderField { .. } | RecordErrorKind::Malformed { .. } => {
+                Self::MalformedRecord {
+                    index,
+                    detail: kind.to_string(),
+                    field: None,
+                }
+            }
+        }
+    }
 }

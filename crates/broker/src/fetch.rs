@@ -1,9 +1,16 @@
 //! Reading one partition once.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use flowstone_log::{ReadBatch, ReadLimit};
 use uuid::Uuid;
 
-use crate::Start;
+use crate::core::Core;
+use crate::names::invalid;
+use crate::partition::Partition;
+use crate::resolve::{check_range, resolve};
+use crate::{Error, Limits, Start};
 
 /// What to read.
 #[derive(Clone, Debug, Default)]
@@ -36,4 +43,78 @@ pub struct Fetched {
     pub high_watermark: u64,
     /// The first offset there is.
     pub log_start_offset: u64,
+}
+
+pub(crate) async fn fetch(core: &Arc<Core>, request: FetchRequest) -> Result<Fetched, Error> {
+    core.check_alive()?;
+    let topic = core.topics.get(&request.topic)?;
+    topic.check_id(request.topic_id)?;
+    let partition = topic.partition(request.partition)?;
+    if request.start == Start::Committed {
+        return Err(invalid(
+            "start",
+            "a fetch knows no group whose committed offset it could be",
+        ));
+    }
+    let limit = ReadLimit {
+        max_bytes: response_bytes(&core.config.limits, request.max_bytes),
+        max_records: match request.max_records {
+            0 => u32::MAX,
+            most => most,
+        },
+        before: None,
+    };
+    let batch = core
+        .pool
+        .run(move || read(&request.start, &partition, &limit))
+        .await??;
+    Ok(Fetched {
+        chunks: batch.chunks,
+        record_count: batch.record_count,
+        next_offset: batch.next_offset.get(),
+        high_watermark: batch.high_watermark.get(),
+        log_start_offset: batch.log_start_offset.get(),
+    })
+}
+
+fn read(start: &Start, partition: &Partition, limit: &ReadLimit) -> Result<ReadBatch, Error> {
+    loop {
+        let from = resolve(start, partition, None)?;
+        let read = check_range(partition, from).and_then(|()| partition.read(from, limit));
+        match read {
+            // The log start has moved on since it was looked up.
+            Err(Error::OffsetTrimmed { .. }) if !matches!(start, Start::Offset(_)) => {}
+            read => return read,
+        }
+    }
+}
+
+/// Resolves when there is something to read from an offset on, or never will be.
+pub(crate) async fn wait_for_data(core: &Core, topic: &str, partition: u32, from: u64) {
+    let Ok(topic) = core.topics.get(topic) else {
+        return;
+    };
+    let Ok(partition) = topic.partition(partition) else {
+        return;
+    };
+    let mut watch = topic.watch();
+    loop {
+        watch.borrow_and_update();
+        let over = core.is_stopping() || topic.is_deleted();
+        if over || partition.high_watermark() > from || partition.damage_at(from).is_some() {
+            return;
+        }
+        if watch.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How many bytes a response may have.
+pub(crate) fn response_bytes(limits: &Limits, wanted: u32) -> usize {
+    let bytes = match wanted {
+        0 => limits.default_response_bytes,
+        wanted => wanted.min(limits.max_response_bytes),
+    };
+    bytes as usize
 }

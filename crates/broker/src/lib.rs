@@ -15,15 +15,32 @@
 //! # }
 //! ```
 
+mod append;
 mod broker;
 mod config;
+mod core;
 mod cursor;
 mod error;
 mod fetch;
+mod floor_keeper;
 mod group;
+mod housekeeping;
+mod internal;
+mod members;
+mod metadata;
+mod names;
+mod offsets;
+mod open;
+mod partition;
+mod pool;
 mod produce;
+mod resolve;
+mod retention;
+mod route;
+mod running;
 mod subscribe;
 mod topic;
+mod topics;
 
 pub use broker::Broker;
 pub use config::{BrokerConfig, Limits, OnFatal};

@@ -1,0 +1,11 @@
+//! The way of a request onto the disk: queued by partition, appended in groups that share a sync.
+
+mod answer;
+mod job;
+mod run_queue;
+mod worker;
+
+pub(crate) use answer::ProduceAnswer;
+pub(crate) use job::{AppendJob, Done, Pipelined};
+pub(crate) use run_queue::RunQueue;
+pub(crate) use worker::{run_worker, work_once};

@@ -1,0 +1,228 @@
+//! An append thread: takes a partition, appends all that is queued for it, and syncs once.
+
+use std::sync::Arc;
+
+use flowstone_format::Offset;
+use flowstone_log::{Appended, Durable, Log, LogError};
+
+use crate::append::{AppendJob, Done, Pipelined};
+use crate::core::Core;
+use crate::partition::Partition;
+use crate::{Acks, Error};
+
+/// What one group holds at most, which bounds how long its first request waits for the last.
+const MAX_GROUP_BYTES: usize = 8 << 20;
+const MAX_GROUP_REQUESTS: usize = 4096;
+
+/// Works until the run queue is stopped and drained.
+pub(crate) fn run_worker(core: &Core) {
+    while let Some(partition) = core.appends.next() {
+        work(core, partition);
+    }
+}
+
+/// Appends one group if one is queued.
+pub(crate) fn work_once(core: &Core) -> bool {
+    match core.appends.try_next() {
+        Some(partition) => {
+            work(core, partition);
+            true
+        }
+        None => false,
+    }
+}
+
+fn work(core: &Core, partition: Arc<Partition>) {
+    let jobs = partition.take_group(MAX_GROUP_BYTES, MAX_GROUP_REQUESTS);
+    if core.is_dead() {
+        for job in jobs {
+            job.refuse(Error::ShuttingDown);
+        }
+    } else {
+        append_group(core, &partition, jobs);
+    }
+    core.appends.give_back(partition);
+}
+
+/// A request that is staged but not yet answered.
+struct Waiting {
+    appended: Appended,
+    acks: Acks,
+    pipeline: Option<Pipelined>,
+    /// Gone once it was answered.
+    done: Option<Done>,
+}
+
+fn append_group(core: &Core, partition: &Partition, jobs: Vec<AppendJob>) {
+    let mut guard = partition.log();
+    if let Some(error) = unusable(core, partition, &mut guard) {
+        drop(guard);
+        for job in jobs {
+            job.refuse(error.clone());
+        }
+        return;
+    }
+    let log = guard.as_mut().expect("it is usable");
+    log.set_config(partition.log_config());
+
+    let mut waiting = Vec::with_capacity(jobs.len());
+    let outcome =
+        stage(core, partition, log, jobs, &mut waiting).and_then(|()| commit(log, &mut waiting));
+    let error = match outcome {
+        Ok(None) => return,
+        Ok(Some(durable)) => {
+            log.set_high_watermark(durable.offset);
+            let floor = log.floor();
+            drop(guard);
+            for waiting in waiting {
+                waiting.answer();
+            }
+            partition.wake_readers();
+            if let Some(slot) = floor {
+                core.floor.put(slot);
+            }
+            return;
+        }
+        Err(error) => error,
+    };
+    // One of the broker's own logs cannot go on either: whether a change was made would be known
+    // only after a restart.
+    let fatal = match &error {
+        LogError::SyncFailed { .. } => Some(error.to_string()),
+        _ if partition.is_internal() => Some(error.to_string()),
+        _ => reopen(core, partition, &mut guard),
+    };
+    drop(guard);
+    for waiting in waiting {
+        waiting.fail(partition.append_error(&error));
+    }
+    if let Some(reason) = fatal {
+        core.die(&reason);
+    }
+}
+
+/// Why nothing can be appended now. A log that waits for its recovery is reopened first.
+fn unusable(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Option<Error> {
+    if let Some(refusal) = partition.refusal() {
+        return Some(refusal.clone());
+    }
+    let log = guard
+        .as_ref()
+        .expect("a partition without a refusal has a log");
+    if log.is_poisoned()
+        && let Some(reason) = reopen(core, partition, guard)
+    {
+        core.die(&reason);
+        return Some(Error::ShuttingDown);
+    }
+    if let Some(refusal) = partition.refusal() {
+        return Some(refusal.clone());
+    }
+    // What keeps a log from being reopened and is no reason to give it up is want of space.
+    let poisoned = guard.as_ref().is_some_and(Log::is_poisoned);
+    poisoned.then_some(Error::DiskFull)
+}
+
+/// Stages the requests one after the other. An error means that the log takes nothing more.
+fn stage(
+    core: &Core,
+    partition: &Partition,
+    log: &mut Log,
+    jobs: Vec<AppendJob>,
+    waiting: &mut Vec<Waiting>,
+) -> Result<(), LogError> {
+    let now_ms = core.env.clock.now_ms();
+    let mut jobs = jobs.into_iter();
+    while let Some(job) = jobs.next() {
+        if let Some(error) = job.pipeline.as_ref().and_then(Pipelined::broken) {
+            job.refuse(error);
+            continue;
+        }
+        match log.append(&job.batch(now_ms)) {
+            Ok(appended) => waiting.push(Waiting {
+                appended,
+                acks: job.acks,
+                pipeline: job.pipeline,
+                done: Some(job.done),
+            }),
+            Err(error) if log.is_poisoned() || matches!(error, LogError::SyncFailed { .. }) => {
+                for job in std::iter::once(job).chain(jobs) {
+                    job.refuse(partition.append_error(&error));
+                }
+                return Err(error);
+            }
+            Err(error @ LogError::Io { .. }) => job.refuse(Error::Internal {
+                detail: error.to_string(),
+            }),
+            Err(error) => job.refuse(partition.append_error(&error)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes and syncs what was staged; `None` if that is nothing.
+fn commit(log: &mut Log, waiting: &mut [Waiting]) -> Result<Option<Durable>, LogError> {
+    if waiting.is_empty() {
+        return Ok(None);
+    }
+    log.write()?;
+    for waiting in waiting {
+        if waiting.acks == Acks::Written {
+            waiting.answer_now();
+        }
+    }
+    log.sync().map(Some)
+}
+
+impl Waiting {
+    fn answer_now(&mut self) {
+        if let Some(done) = self.done.take() {
+            done(Ok(self.appended));
+        }
+    }
+
+    fn answer(mut self) {
+        self.answer_now();
+    }
+
+    fn fail(self, error: Error) {
+        if let Some(pipeline) = &self.pipeline {
+            pipeline.break_off();
+        }
+        if let Some(done) = self.done {
+            done(Err(error));
+        }
+    }
+}
+
+/// Recovers a partition after a failed write, or takes it offline. Returns the reason if the whole
+/// broker has to end.
+fn reopen(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Option<String> {
+    let log = guard.as_mut().expect("the caller appends to it");
+    let reopened = core
+        .floor
+        .newest(partition.id())
+        .and_then(|floor| log.reopen(floor));
+    match reopened {
+        Ok(()) => {
+            if let Some(damage) = log.damage() {
+                partition.refuse(partition.corrupt(damage.offset, damage.to_string()));
+            }
+            partition.wake_readers();
+            None
+        }
+        Err(LogError::DiskFull { .. }) => None,
+        Err(error @ LogError::SyncFailed { .. }) => Some(error.to_string()),
+        Err(error) => {
+            tracing::error!(
+                id = partition.id().get(), %error,
+                "a partition could not be reopened after a failed write and is offline"
+            );
+            let end = partition.high_watermark();
+            partition.refuse(partition.corrupt(Offset::new(end), error.to_string()));
+            partition.wake_readers();
+            *guard = None;
+            None
+        }
+    }
+}

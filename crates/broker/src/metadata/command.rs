@@ -1,0 +1,126 @@
+//! What changes metadata, as it is stored. Numbers are never used again for something else.
+
+use std::collections::BTreeMap;
+
+use prost::{Message, Oneof};
+use uuid::Uuid;
+
+use crate::Acks;
+
+/// A command of the metadata log.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MetadataCommand {
+    #[prost(oneof = "Kind", tags = "1, 2, 3")]
+    pub(crate) kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, Oneof)]
+pub(crate) enum Kind {
+    #[prost(message, tag = "1")]
+    Create(CreateTopic),
+    #[prost(message, tag = "2")]
+    Update(UpdateTopic),
+    #[prost(message, tag = "3")]
+    Delete(DeleteTopic),
+}
+
+/// Makes a topic. Its partitions get the next ids.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CreateTopic {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) id: Vec<u8>,
+    #[prost(int64, tag = "3")]
+    pub(crate) created_ms: i64,
+    #[prost(uint32, tag = "4")]
+    pub(crate) partition_count: u32,
+    #[prost(message, required, tag = "5")]
+    pub(crate) settings: TopicSettings,
+}
+
+/// Changes a topic. Partitions that are added get the next ids.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct UpdateTopic {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) id: Vec<u8>,
+    /// How many there are then.
+    #[prost(uint32, tag = "2")]
+    pub(crate) partition_count: u32,
+    /// All of them, in place of those there were.
+    #[prost(message, required, tag = "3")]
+    pub(crate) settings: TopicSettings,
+}
+
+/// Deletes a topic.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DeleteTopic {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) id: Vec<u8>,
+}
+
+/// What can be changed of a topic.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct TopicSettings {
+    #[prost(int64, optional, tag = "1")]
+    pub(crate) retention_ms: Option<i64>,
+    #[prost(uint64, optional, tag = "2")]
+    pub(crate) retention_bytes: Option<u64>,
+    #[prost(uint64, optional, tag = "3")]
+    pub(crate) segment_bytes: Option<u64>,
+    #[prost(uint32, optional, tag = "4")]
+    pub(crate) max_record_bytes: Option<u32>,
+    /// 0: none, 1: durable, 2: written.
+    #[prost(uint32, tag = "5")]
+    pub(super) default_acks: u32,
+    #[prost(btree_map = "string, string", tag = "6")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl TopicSettings {
+    pub(crate) fn default_acks(&self) -> Result<Option<Acks>, String> {
+        match self.default_acks {
+            0 => Ok(None),
+            1 => Ok(Some(Acks::Durable)),
+            2 => Ok(Some(Acks::Written)),
+            other => Err(format!("acks of kind {other}")),
+        }
+    }
+
+    pub(crate) fn set_default_acks(&mut self, acks: Option<Acks>) {
+        self.default_acks = match acks {
+            None => 0,
+            Some(Acks::Durable) => 1,
+            Some(Acks::Written) => 2,
+        };
+    }
+}
+
+impl From<CreateTopic> for MetadataCommand {
+    fn from(command: CreateTopic) -> Self {
+        Self {
+            kind: Some(Kind::Create(command)),
+        }
+    }
+}
+
+impl From<UpdateTopic> for MetadataCommand {
+    fn from(command: UpdateTopic) -> Self {
+        Self {
+            kind: Some(Kind::Update(command)),
+        }
+    }
+}
+
+impl From<DeleteTopic> for MetadataCommand {
+    fn from(command: DeleteTopic) -> Self {
+        Self {
+            kind: Some(Kind::Delete(command)),
+        }
+    }
+}
+
+/// The id in a command.
+pub(crate) fn topic_id(bytes: &[u8]) -> Result<Uuid, String> {
+    Uuid::from_slice(bytes).map_err(|_| format!("a topic id of {} bytes", bytes.len()))
+}

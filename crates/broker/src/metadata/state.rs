@@ -1,0 +1,240 @@
+//! What the commands of the metadata log add up to.
+
+use std::collections::BTreeMap;
+
+use flowstone_format::PartitionId;
+use prost::Message;
+use uuid::Uuid;
+
+use crate::internal::StateMachine;
+use crate::metadata::command::{
+    CreateTopic, DeleteTopic, Kind, MetadataCommand, TopicSettings, UpdateTopic, topic_id,
+};
+use crate::{TopicInfo, TopicSpec};
+
+/// Ids below are those of internal logs.
+pub(crate) const FIRST_TOPIC_PARTITION: u64 = 16;
+
+/// All topics, and the ids that were given out.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct MetadataState {
+    /// The next partition's id; all below were given out and are never given out again.
+    next_partition: u64,
+    topics: BTreeMap<Uuid, TopicState>,
+    by_name: BTreeMap<String, Uuid>,
+}
+
+impl Default for MetadataState {
+    fn default() -> Self {
+        Self {
+            next_partition: FIRST_TOPIC_PARTITION,
+            topics: BTreeMap::new(),
+            by_name: BTreeMap::new(),
+        }
+    }
+}
+
+/// A topic.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct TopicState {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(bytes = "vec", tag = "2")]
+    id: Vec<u8>,
+    #[prost(int64, tag = "3")]
+    created_ms: i64,
+    #[prost(message, required, tag = "4")]
+    settings: TopicSettings,
+    /// The ids of its partitions, in the order of the partitions.
+    #[prost(message, repeated, tag = "5")]
+    partitions: Vec<IdRange>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct IdRange {
+    #[prost(uint64, tag = "1")]
+    first: u64,
+    #[prost(uint32, tag = "2")]
+    count: u32,
+}
+
+/// The state as it is stored.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MetadataSnapshot {
+    #[prost(uint64, tag = "1")]
+    next_partition: u64,
+    #[prost(message, repeated, tag = "2")]
+    topics: Vec<TopicState>,
+}
+
+impl TopicState {
+    /// The topic as it is seen from outside.
+    pub(crate) fn info(&self) -> TopicInfo {
+        TopicInfo {
+            spec: TopicSpec {
+                name: self.name.clone(),
+                partition_count: self.partition_count(),
+                retention_ms: self.settings.retention_ms,
+                retention_bytes: self.settings.retention_bytes,
+                segment_bytes: self.settings.segment_bytes,
+                max_record_bytes: self.settings.max_record_bytes,
+                default_acks: self
+                    .settings
+                    .default_acks()
+                    .expect("settings are checked when they are applied"),
+                labels: self.settings.labels.clone(),
+            },
+            id: topic_id(&self.id).expect("ids are checked when they are applied"),
+            created_ms: self.created_ms,
+        }
+    }
+
+    /// The ids of its partitions, in the order of the partitions.
+    pub(crate) fn partition_ids(&self) -> impl Iterator<Item = PartitionId> + '_ {
+        self.partitions
+            .iter()
+            .flat_map(|range| range.first..range.first + u64::from(range.count))
+            .map(PartitionId::new)
+    }
+
+    fn partition_count(&self) -> u32 {
+        self.partitions.iter().map(|range| range.count).sum()
+    }
+}
+
+impl MetadataState {
+    /// The id that the next partition will get.
+    pub(crate) fn next_partition(&self) -> PartitionId {
+        PartitionId::new(self.next_partition)
+    }
+
+    /// The topics, by id.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &TopicState> {
+        self.topics.values()
+    }
+
+    pub(crate) fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Partitions of all topics.
+    pub(crate) fn partition_count(&self) -> u64 {
+        self.topics
+            .values()
+            .map(|topic| u64::from(topic.partition_count()))
+            .sum()
+    }
+
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    fn create(&mut self, command: &CreateTopic) -> Result<(), String> {
+        let id = topic_id(&command.id)?;
+        command.settings.default_acks()?;
+        if command.partition_count == 0 {
+            return Err(format!("topic {:?} without partitions", command.name));
+        }
+        if self.topics.contains_key(&id) || self.by_name.contains_key(&command.name) {
+            return Err(format!("topic {:?} is made a second time", command.name));
+        }
+        let ids = self.give_out(command.partition_count)?;
+        let topic = TopicState {
+            name: command.name.clone(),
+            id: command.id.clone(),
+            created_ms: command.created_ms,
+            settings: command.settings.clone(),
+            partitions: vec![ids],
+        };
+        self.by_name.insert(command.name.clone(), id);
+        self.topics.insert(id, topic);
+        Ok(())
+    }
+
+    fn update(&mut self, command: &UpdateTopic) -> Result<(), String> {
+        let id = topic_id(&command.id)?;
+        command.settings.default_acks()?;
+        let have = self.known(id)?.partition_count();
+        let more = command
+            .partition_count
+            .checked_sub(have)
+            .ok_or_else(|| format!("{} of {have} partitions", command.partition_count))?;
+        let added = (more > 0).then(|| self.give_out(more)).transpose()?;
+        let topic = self.topics.get_mut(&id).expect("it was found above");
+        topic.settings = command.settings.clone();
+        topic.partitions.extend(added);
+        Ok(())
+    }
+
+    fn delete(&mut self, command: &DeleteTopic) -> Result<(), String> {
+        let id = topic_id(&command.id)?;
+        let name = self.known(id)?.name.clone();
+        self.by_name.remove(&name);
+        self.topics.remove(&id);
+        Ok(())
+    }
+
+    fn known(&self, id: Uuid) -> Result<&TopicState, String> {
+        self.topics
+            .get(&id)
+            .ok_or_else(|| format!("topic {id} is not there"))
+    }
+
+    fn give_out(&mut self, count: u32) -> Result<IdRange, String> {
+        let first = self.next_partition;
+        self.next_partition = first
+            .checked_add(u64::from(count))
+            .ok_or("there are no partition ids left")?;
+        Ok(IdRange { first, count })
+    }
+}
+
+impl StateMachine for MetadataState {
+    type Command = MetadataCommand;
+    type Snapshot = MetadataSnapshot;
+
+    fn apply(&mut self, command: &MetadataCommand) -> Result<(), String> {
+        match &command.kind {
+            Some(Kind::Create(command)) => self.create(command),
+            Some(Kind::Update(command)) => self.update(command),
+            Some(Kind::Delete(command)) => self.delete(command),
+            None => Err("a command that says nothing".to_owned()),
+        }
+    }
+
+    fn snapshot(&self) -> MetadataSnapshot {
+        MetadataSnapshot {
+            next_partition: self.next_partition,
+            topics: self.topics.values().cloned().collect(),
+        }
+    }
+
+    fn restore(snapshot: MetadataSnapshot) -> Result<Self, String> {
+        let mut state = Self {
+            next_partition: snapshot.next_partition,
+            ..Self::default()
+        };
+        for topic in snapshot.topics {
+            let id = topic_id(&topic.id)?;
+            topic.settings.default_acks()?;
+            let below = |range: &IdRange| {
+                range
+                    .first
+                    .checked_add(u64::from(range.count))
+                    .is_some_and(|end| end <= snapshot.next_partition)
+            };
+            if topic.partitions.is_empty() || !topic.partitions.iter().all(below) {
+                return Err(format!("topic {:?} has partitions of no one's", topic.name));
+            }
+            if state.by_name.insert(topic.name.clone(), id).is_some()
+                || state.topics.insert(id, topic).is_some()
+            {
+                return Err("a topic stands twice in a snapshot".to_owned());
+            }
+        }
+        Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,226 @@
+//! Opening a data directory: whose it is, that nobody else has it, and what it holds.
+
+mod directory;
+mod identity;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
+
+use flowstone_format::{
+    FLOOR_NAME, HeaderError, Offset, PARTITIONS_DIR, PartitionId, partition_dir_name,
+};
+use flowstone_log::{Floor, FloorState, LogError};
+use tokio::sync::{Semaphore, watch};
+
+use crate::append::RunQueue;
+use crate::core::Core;
+use crate::floor_keeper::FloorKeeper;
+use crate::housekeeping::Housekeeping;
+use crate::internal::{InternalLog, ReplayError, StateMachine};
+use crate::members::Members;
+use crate::metadata::MetadataState;
+use crate::offsets::{Offsets, OffsetsState};
+use crate::partition::{Label, Partition};
+use crate::pool::Pool;
+use crate::topics::{Topic, TopicNow, Topics};
+use crate::{BrokerConfig, Env, Error, OpenError};
+
+const METADATA: PartitionId = PartitionId::new(0);
+const OFFSETS: PartitionId = PartitionId::new(1);
+const INTERNAL_SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Opens a data directory.
+pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
+    config.validate()?;
+    let (lock, identity) = directory::claim(&config, &env)?;
+    let floor = open_floor(&config, &env)?;
+    let metadata = Arc::new(open_metadata(&config, &env, &floor)?);
+    directory::clean_up(&config, &env, &metadata.state())?;
+    let offsets = open_offsets(&config, &env, &floor)?;
+    let threaded = config.append_threads > 0;
+    let limits = config.limits.clone();
+    let core = Core {
+        identity,
+        topics: Topics::default(),
+        metadata,
+        offsets: Offsets::new(offsets),
+        members: Members::default(),
+        appends: RunQueue::default(),
+        pool: Pool::new(!threaded || config.read_threads == 0),
+        floor,
+        housekeeping: Housekeeping::new(Duration::from_millis(config.retention_interval_ms)),
+        room: Arc::new(Semaphore::new(limits.max_produce_bytes_in_flight as usize)),
+        subscriptions: Arc::new(Semaphore::new(limits.max_subscriptions as usize)),
+        lock: Mutex::new(Some(lock)),
+        stopping: false.into(),
+        dead: OnceLock::new(),
+        config,
+        env,
+    };
+    open_topics(&core);
+    if let Ok(offsets) = core.offsets.log() {
+        let topics = &core.topics;
+        offsets
+            .state()
+            .retain_topics(|id| topics.get_by_id(id).is_some());
+    }
+    Ok(core)
+}
+
+fn open_floor(config: &BrokerConfig, env: &Env) -> Result<FloorKeeper, OpenError> {
+    let path = config.data_dir.join(FLOOR_NAME);
+    let has_partitions = directory::has_partitions(config, env)?;
+    let (floor, state) = Floor::open(&env.disk, &config.data_dir).map_err(|error| match error {
+        LogError::Header { path, source } => match source {
+            HeaderError::NewerVersion { .. } | HeaderError::UnknownFeatures { .. } => {
+                OpenError::NewerFormat {
+                    path,
+                    detail: source.to_string(),
+                }
+            }
+            damage => OpenError::FloorDamaged {
+                path,
+                detail: damage.to_string(),
+            },
+        },
+        error => OpenError::Io {
+            operation: "open",
+            path: path.clone(),
+            detail: error.to_string(),
+        },
+    })?;
+    if state == FloorState::Created && has_partitions {
+        let path = path.display();
+        tracing::warn!(
+            %path,
+            "the file of durable floors was missing and is made anew: until each partition's next \
+             commit, damage at its end may be taken for a torn write"
+        );
+    }
+    Ok(FloorKeeper::new(
+        floor,
+        Duration::from_millis(config.floor_idle_ms),
+    ))
+}
+
+fn open_metadata(
+    config: &BrokerConfig,
+    env: &Env,
+    floor: &FloorKeeper,
+) -> Result<InternalLog<MetadataState>, OpenError> {
+    let (partition, path) = open_internal(config, env, floor, METADATA, "metadata");
+    replay(partition, &path).map_err(|error| match error {
+        ReplayError::Newer { .. } => OpenError::NewerFormat {
+            path,
+            detail: error.to_string(),
+        },
+        ReplayError::Damaged { detail } => OpenError::MetadataDamaged { path, detail },
+    })
+}
+
+/// Opens the offsets log. When it is damaged, what groups ask for fails and the rest goes on.
+fn open_offsets(
+    config: &BrokerConfig,
+    env: &Env,
+    floor: &FloorKeeper,
+) -> Result<Result<Arc<InternalLog<OffsetsState>>, Error>, OpenError> {
+    let (partition, path) = open_internal(config, env, floor, OFFSETS, "offsets");
+    match replay(Arc::clone(&partition), &path) {
+        Ok(log) => Ok(Ok(Arc::new(log))),
+        Err(error @ ReplayError::Newer { .. }) => Err(OpenError::NewerFormat {
+            path,
+            detail: error.to_string(),
+        }),
+        Err(ReplayError::Damaged { detail }) => {
+            let path = path.display();
+            tracing::error!(
+                %path, detail,
+                "the log of committed offsets is damaged: groups are refused, the rest goes on"
+            );
+            Ok(Err(partition.refusal().cloned().unwrap_or_else(|| {
+                partition.corrupt(Offset::new(partition.high_watermark()), detail)
+            })))
+        }
+    }
+}
+
+fn replay<S: StateMachine>(
+    partition: Arc<Partition>,
+    path: &Path,
+) -> Result<InternalLog<S>, ReplayError> {
+    InternalLog::replay(partition, path.to_path_buf())
+}
+
+fn open_internal(
+    config: &BrokerConfig,
+    env: &Env,
+    floor: &FloorKeeper,
+    id: PartitionId,
+    name: &str,
+) -> (Arc<Partition>, PathBuf) {
+    let label = Label {
+        topic: format!("(internal) {name}").into(),
+        partition: 0,
+        internal: true,
+        changed: watch::Sender::new(0),
+    };
+    let path = config
+        .data_dir
+        .join(PARTITIONS_DIR)
+        .join(partition_dir_name(id));
+    let slot = floor.newest(id);
+    let bytes = INTERNAL_SEGMENT_BYTES;
+    let partition = Partition::open(env, &config.data_dir, id, slot, bytes, label);
+    (Arc::new(partition), path)
+}
+
+/// Opens the partitions of all topics, several at a time if there are threads.
+fn open_topics(core: &Core) {
+    let state = core.metadata.state();
+    let topics: Vec<_> = state
+        .topics()
+        .map(|topic| (Arc::new(Topic::new(topic.info())), topic))
+        .collect();
+    let numbered: Vec<_> = topics
+        .iter()
+        .flat_map(|(topic, state)| {
+            (0..)
+                .zip(state.partition_ids())
+                .map(move |(number, id)| (topic, number, id))
+        })
+        .collect();
+    let threads = core.config.append_threads.max(1);
+    let share = numbered.len().div_ceil(threads).max(1);
+    let open = |part: &[(&Arc<Topic>, u32, PartitionId)]| -> Vec<Arc<Partition>> {
+        part.iter()
+            .flat_map(|&(topic, number, id)| {
+                core.open_partitions(topic, std::iter::once((number, id)))
+            })
+            .collect()
+    };
+    let mut opened = if threads == 1 {
+        open(&numbered)
+    } else {
+        std::thread::scope(|scope| {
+            let parts: Vec<_> = numbered
+                .chunks(share)
+                .map(|part| scope.spawn(move || open(part)))
+                .collect();
+            let join = |part: std::thread::ScopedJoinHandle<'_, Vec<Arc<Partition>>>| {
+                part.join().expect("opening a partition does not panic")
+            };
+            parts.into_iter().flat_map(join).collect()
+        })
+    }
+    .into_iter();
+    for (topic, state) in topics {
+        let info = state.info();
+        let count = info.spec.partition_count as usize;
+        topic.replace(TopicNow {
+            info,
+            partitions: opened.by_ref().take(count).collect(),
+        });
+        core.topics.insert(topic);
+    }
+}

@@ -1,0 +1,360 @@
+//! One partition as it runs: its log, the requests that wait for it, and whether it takes any.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use flowstone_disk::Env;
+use flowstone_format::{FloorSlot, Offset, PARTITIONS_DIR, PartitionId, partition_dir_name};
+use flowstone_log::{Log, LogConfig, LogError, LogReader, ReadBatch, ReadError, ReadLimit};
+use tokio::sync::watch;
+
+use crate::append::AppendJob;
+use crate::{Error, PartitionInfo};
+
+/// What a partition is called, and where what it does is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Label {
+    /// The topic's name, or that of an internal log.
+    pub(crate) topic: Arc<str>,
+    /// The partition's number in its topic.
+    pub(crate) partition: u32,
+    /// Whether this is one of the broker's own logs, whose writes may not fail with the outcome
+    /// unknown: what was replayed and what is in memory would part.
+    pub(crate) internal: bool,
+    /// Counts up whenever there may be more to read in the topic.
+    pub(crate) changed: watch::Sender<u64>,
+}
+
+/// One partition.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    id: PartitionId,
+    label: Label,
+    /// `None` when the partition could not be opened.
+    reader: Option<LogReader>,
+    /// `None` when it could not be opened, could not be reopened, or was deleted; then there is a
+    /// refusal.
+    log: Mutex<Option<Log>>,
+    /// Why nothing is appended any more.
+    refusal: OnceLock<Error>,
+    queue: Mutex<Queue>,
+    segment_bytes: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    jobs: VecDeque<AppendJob>,
+    /// Whether the partition is on the run queue, or with a worker.
+    scheduled: bool,
+}
+
+impl Partition {
+    /// Opens a partition; if that fails it is offline, which is not an error of the broker.
+    pub(crate) fn open(
+        env: &Env,
+        data_dir: &Path,
+        id: PartitionId,
+        floor: Result<Option<FloorSlot>, LogError>,
+        segment_bytes: u64,
+        label: Label,
+    ) -> Self {
+        let opened = floor.and_then(|floor| {
+            let dir = data_dir.join(PARTITIONS_DIR).join(partition_dir_name(id));
+            Log::open(env, &dir, id, floor, log_config(segment_bytes))
+        });
+        let refusal = OnceLock::new();
+        let log = match opened {
+            Ok(log) => Some(log),
+            Err(error) => {
+                tracing::error!(
+                    topic = %label.topic, partition = label.partition, id = id.get(), %error,
+                    "a partition could not be opened and is offline"
+                );
+                let detail = error.to_string();
+                let _ = refusal.set(corrupt(&label, Offset::ZERO, detail));
+                None
+            }
+        };
+        if let Some(damage) = log.as_ref().and_then(Log::damage) {
+            tracing::error!(
+                topic = %label.topic, partition = label.partition, id = id.get(), %damage,
+                "a partition is damaged: what lies below is served, nothing is appended"
+            );
+            let _ = refusal.set(corrupt(&label, damage.offset, damage.to_string()));
+        }
+        Self {
+            id,
+            reader: log.as_ref().map(Log::reader),
+            log: Mutex::new(log),
+            refusal,
+            queue: Mutex::default(),
+            segment_bytes: AtomicU64::new(segment_bytes),
+            label,
+        }
+    }
+
+    pub(crate) fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    /// Its number in its topic.
+    pub(crate) fn index(&self) -> u32 {
+        self.label.partition
+    }
+
+    pub(crate) fn is_internal(&self) -> bool {
+        self.label.internal
+    }
+
+    /// Why nothing can be appended, if so.
+    pub(crate) fn refusal(&self) -> Option<&Error> {
+        self.refusal.get()
+    }
+
+    /// From now on nothing is appended.
+    pub(crate) fn refuse(&self, error: Error) {
+        let _ = self.refusal.set(error);
+    }
+
+    /// Lets go of the log, whose files are about to be removed or cannot be believed any more.
+    pub(crate) fn close(&self, why: Error) {
+        self.refuse(why);
+        *self.log() = None;
+    }
+
+    /// The single writer. Held while a group is appended and synced.
+    pub(crate) fn log(&self) -> MutexGuard<'_, Option<Log>> {
+        self.log
+            .lock()
+            .expect("whoever panics with a log in hand ends the process")
+    }
+
+    /// What segments to come are made with.
+    pub(crate) fn log_config(&self) -> LogConfig {
+        log_config(self.segment_bytes.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_segment_bytes(&self, bytes: u64) {
+        self.segment_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Tells all who wait for this topic that there may be more to read.
+    pub(crate) fn wake_readers(&self) {
+        self.label.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Queues a request. True if the partition has to be put on the run queue.
+    pub(crate) fn push(&self, job: AppendJob) -> bool {
+        let mut queue = self.queue();
+        queue.jobs.push_back(job);
+        !std::mem::replace(&mut queue.scheduled, true)
+    }
+
+    /// Takes what one group may hold off the queue.
+    pub(crate) fn take_group(&self, max_bytes: usize, max_jobs: usize) -> Vec<AppendJob> {
+        let mut queue = self.queue();
+        let mut bytes = 0;
+        let count = queue
+            .jobs
+            .iter()
+            .take(max_jobs)
+            .take_while(|job| {
+                let fits = bytes < max_bytes;
+                bytes += job.bytes();
+                fits
+            })
+            .count();
+        queue.jobs.drain(..count).collect()
+    }
+
+    /// After a group: true if more is queued, so that the partition has to go on the run queue again.
+    pub(crate) fn has_more(&self) -> bool {
+        let mut queue = self.queue();
+        queue.scheduled = !queue.jobs.is_empty();
+        queue.scheduled
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue
+            .lock()
+            .expect("nothing panics with a queue in hand")
+    }
+
+    /// The first offset there is.
+    pub(crate) fn log_start_offset(&self) -> u64 {
+        self.reader
+            .as_ref()
+            .map_or(0, |reader| reader.log_start_offset().get())
+    }
+
+    /// The end of what may be read, exclusive.
+    pub(crate) fn high_watermark(&self) -> u64 {
+        self.reader
+            .as_ref()
+            .map_or(0, |reader| reader.high_watermark().get())
+    }
+
+    /// Fails if the partition could not be opened.
+    pub(crate) fn check_readable(&self) -> Result<(), Error> {
+        self.reader().map(|_| ())
+    }
+
+    /// Reads records from an offset on. Blocks.
+    pub(crate) fn read(&self, from: u64, limit: &ReadLimit) -> Result<ReadBatch, Error> {
+        let batch = self
+            .reader()?
+            .read(Offset::new(from), limit)
+            .map_err(|error| self.read_error(error))?;
+        match self.damage_at(from) {
+            Some(damage) if batch.record_count == 0 => Err(damage),
+            _ => Ok(batch),
+        }
+    }
+
+    /// The lowest offset whose record is of this time or later. Blocks.
+    pub(crate) fn offset_for_time(&self, timestamp_ms: i64) -> Result<Option<u64>, Error> {
+        self.reader()?
+            .offset_for_time(timestamp_ms)
+            .map(|found| found.map(Offset::get))
+            .map_err(|error| self.read_error(error))
+    }
+
+    /// The damage that ends what can be read, if an offset has come to it.
+    pub(crate) fn damage_at(&self, offset: u64) -> Option<Error> {
+        let refusal = self.refusal()?;
+        match refusal {
+            Error::CorruptSegment {
+                offset: damaged, ..
+            } if offset >= *damaged => Some(refusal.clone()),
+            _ => None,
+        }
+    }
+
+    /// How it stands.
+    pub(crate) fn info(&self) -> PartitionInfo {
+        let partition = self.index();
+        match &self.reader {
+            Some(reader) => PartitionInfo {
+                partition,
+                log_start_offset: reader.log_start_offset().get(),
+                high_watermark: reader.high_watermark().get(),
+                size_bytes: reader.size_bytes(),
+                segment_count: u32::try_from(reader.segment_count()).unwrap_or(u32::MAX),
+                offline: self.refusal().is_some() || reader.is_offline(),
+            },
+            None => PartitionInfo {
+                partition,
+                log_start_offset: 0,
+                high_watermark: 0,
+                size_bytes: 0,
+                segment_count: 0,
+                offline: true,
+            },
+        }
+    }
+
+    /// The error of an offset outside what can be read.
+    pub(crate) fn out_of_range(&self, requested: u64) -> Error {
+        out_of_range(requested, self.log_start_offset(), self.high_watermark())
+    }
+
+    fn reader(&self) -> Result<&LogReader, Error> {
+        self.reader.as_ref().ok_or_else(|| {
+            self.refusal()
+                .cloned()
+                .expect("a partition without a reader has a refusal")
+        })
+    }
+
+    fn read_error(&self, error: ReadError) -> Error {
+        match error {
+            ReadError::OutOfRange {
+                requested,
+                log_start_offset,
+                high_watermark,
+            } => out_of_range(
+                requested.get(),
+                log_start_offset.get(),
+                high_watermark.get(),
+            ),
+            ReadError::Corrupt(damage) => corrupt(&self.label, damage.offset, damage.to_string()),
+            error @ ReadError::Io { .. } => Error::Internal {
+                detail: error.to_string(),
+            },
+        }
+    }
+
+    /// What a failed append is answered with.
+    pub(crate) fn append_error(&self, error: &LogError) -> Error {
+        match error {
+            LogError::DiskFull { .. } => Error::DiskFull,
+            LogError::Corrupt(damage) => corrupt(&self.label, damage.offset, damage.to_string()),
+            LogError::Record(error) => (*error).into(),
+            LogError::BatchTooLarge { .. } => Error::InvalidField {
+                field: "records".to_owned(),
+                detail: format!("{error}; send them in several requests"),
+            },
+            LogError::Io { .. } | LogError::SyncFailed { .. } | LogError::Poisoned { .. } => {
+                Error::OutcomeUnknown {
+                    detail: error.to_string(),
+                }
+            }
+            LogError::Header { .. }
+            | LogError::OutOfRange { .. }
+            | LogError::NotABoundary { .. } => Error::Internal {
+                detail: error.to_string(),
+            },
+        }
+    }
+
+    /// What a failed trim or roll is answered with.
+    pub(crate) fn change_error(&self, error: &LogError) -> Error {
+        match error {
+            LogError::DiskFull { .. } | LogError::Corrupt(_) | LogError::SyncFailed { .. } => {
+                self.append_error(error)
+            }
+            error => Error::Internal {
+                detail: error.to_string(),
+            },
+        }
+    }
+
+    /// The error of a partition that cannot be believed from an offset on.
+    pub(crate) fn corrupt(&self, offset: Offset, detail: String) -> Error {
+        corrupt(&self.label, offset, detail)
+    }
+}
+
+fn out_of_range(requested: u64, log_start_offset: u64, high_watermark: u64) -> Error {
+    if requested < log_start_offset {
+        Error::OffsetTrimmed {
+            requested,
+            log_start_offset,
+            high_watermark,
+        }
+    } else {
+        Error::OffsetBeyondEnd {
+            requested,
+            log_start_offset,
+            high_watermark,
+        }
+    }
+}
+
+fn corrupt(label: &Label, offset: Offset, detail: String) -> Error {
+    Error::CorruptSegment {
+        topic: label.topic.to_string(),
+        partition: label.partition,
+        offset: offset.get(),
+        detail,
+    }
+}
+
+fn log_config(segment_bytes: u64) -> LogConfig {
+    LogConfig {
+        segment_bytes,
+        ..LogConfig::default()
+    }
+}

@@ -1,0 +1,100 @@
+//! How far a subscription has read one partition.
+
+use std::sync::Arc;
+
+use flowstone_format::Offset;
+use flowstone_log::{ReadBatch, ReadLimit};
+
+use crate::Error;
+use crate::partition::Partition;
+
+#[derive(Debug)]
+pub(super) struct Reading {
+    partition: Arc<Partition>,
+    /// The next offset to read.
+    next: u64,
+    /// Where to stop, exclusive.
+    stop: Option<u64>,
+    /// Why it could not be started.
+    broken: Option<Error>,
+    /// Set once it is read no further because it is damaged.
+    suspended: bool,
+}
+
+impl Reading {
+    pub(super) fn new(partition: Arc<Partition>, next: u64, stop: Option<u64>) -> Self {
+        Self {
+            partition,
+            next,
+            stop,
+            broken: None,
+            suspended: false,
+        }
+    }
+
+    /// A partition whose place could not be found, because it is damaged.
+    pub(super) fn broken(partition: Arc<Partition>, error: Error) -> Self {
+        Self {
+            broken: Some(error),
+            ..Self::new(partition, 0, None)
+        }
+    }
+
+    pub(super) fn partition(&self) -> u32 {
+        self.partition.index()
+    }
+
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether nothing more will come of it.
+    pub(super) fn is_over(&self) -> bool {
+        self.suspended || self.stop.is_some_and(|stop| self.next >= stop)
+    }
+
+    /// Whether there is something to read now.
+    pub(super) fn has_more(&self) -> bool {
+        self.broken.is_none() && self.next < self.partition.high_watermark()
+    }
+
+    /// The damage that reading has come to, behind which nothing will ever come.
+    pub(super) fn failure(&self) -> Option<Error> {
+        let broken = self.broken.clone();
+        broken.or_else(|| self.partition.damage_at(self.next))
+    }
+
+    pub(super) fn suspend(&mut self) {
+        self.suspended = true;
+    }
+
+    /// The next read, to be done where it may block.
+    pub(super) fn read(
+        &self,
+        max_bytes: usize,
+        max_records: u64,
+    ) -> impl FnOnce() -> Result<ReadBatch, Error> + Send + use<> {
+        let (partition, from) = (Arc::clone(&self.partition), self.next);
+        let limit = ReadLimit {
+            max_bytes,
+            max_records: u32::try_from(max_records).unwrap_or(u32::MAX),
+            before: self.stop.map(Offset::new),
+        };
+        move || partition.read(from, &limit)
+    }
+
+    /// Goes on behind what was read or was trimmed.
+    pub(super) fn advance(&mut self, next: u64) -> Result<(), Error> {
+        if next <= self.next {
+            return Err(Error::Internal {
+                detail: format!(
+                    "reading partition {} does not get past offset {}",
+                    self.partition(),
+                    self.next
+                ),
+            });
+        }
+        self.next = next;
+        Ok(())
+    }
+}

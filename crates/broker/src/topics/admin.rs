@@ -1,0 +1,213 @@
+//! Making, changing and deleting topics: checked against the metadata, appended to its log, and only
+//! then done.
+
+use std::sync::Arc;
+
+use flowstone_format::{Offset, PARTITIONS_DIR, PartitionId, partition_dir_name};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use crate::core::Core;
+use crate::metadata::{
+    Change, CreateTopic, DeleteTopic, MetadataCommand, UpdateTopic, check_change, check_new,
+};
+use crate::partition::Partition;
+use crate::topics::{Topic, TopicNow};
+use crate::{Error, TopicChange, TopicInfo, TopicSpec};
+
+pub(crate) async fn create(
+    core: &Arc<Core>,
+    spec: TopicSpec,
+    validate_only: bool,
+) -> Result<TopicInfo, Error> {
+    core.check_accepting()?;
+    let right = core.metadata.alone().await;
+    let (count, settings, first) = {
+        let state = core.metadata.state();
+        let (count, settings) = check_new(&spec, &state, &core.config.limits)?;
+        (count, settings, state.next_partition())
+    };
+    let info = TopicInfo {
+        spec: TopicSpec {
+            partition_count: count,
+            ..spec
+        },
+        id: Uuid::from_bytes(core.env.random.uuid_bytes()),
+        created_ms: core.env.clock.now_ms(),
+    };
+    if validate_only {
+        return Ok(info);
+    }
+    let topic = Arc::new(Topic::new(info.clone()));
+    let partitions = open_added(core, &topic, 0..count, first).await?;
+    topic.replace(TopicNow {
+        info: info.clone(),
+        partitions,
+    });
+    let command = CreateTopic {
+        name: info.spec.name.clone(),
+        id: info.id.as_bytes().to_vec(),
+        created_ms: info.created_ms,
+        partition_count: count,
+        settings,
+    };
+    change(core, right, command, move |core| core.topics.insert(topic)).await?;
+    Ok(info)
+}
+
+pub(crate) async fn update(
+    core: &Arc<Core>,
+    name: &str,
+    wanted: TopicChange,
+) -> Result<TopicInfo, Error> {
+    core.check_accepting()?;
+    let right = core.metadata.alone().await;
+    let topic = core.topics.get(name)?;
+    let now = topic.now();
+    let (checked, first) = {
+        let state = core.metadata.state();
+        let checked = check_change(&now.info, wanted, &state, &core.config.limits)?;
+        (checked, state.next_partition())
+    };
+    let Some(Change { spec, settings }) = checked else {
+        return Ok(now.info.clone());
+    };
+    let have = now.info.spec.partition_count;
+    let added = open_added(core, &topic, have..spec.partition_count, first).await?;
+    let command = UpdateTopic {
+        id: topic.id().as_bytes().to_vec(),
+        partition_count: spec.partition_count,
+        settings,
+    };
+    let info = TopicInfo {
+        spec,
+        ..now.info.clone()
+    };
+    let result = info.clone();
+    change(core, right, command, move |core| {
+        let segment_bytes = core.segment_bytes(&info.spec);
+        let partitions: Vec<_> = now.partitions.iter().cloned().chain(added).collect();
+        for partition in &partitions {
+            partition.set_segment_bytes(segment_bytes);
+        }
+        topic.replace(TopicNow { info, partitions });
+        core.housekeeping.apply_retention();
+    })
+    .await?;
+    Ok(result)
+}
+
+pub(crate) async fn delete(core: &Arc<Core>, name: &str) -> Result<(), Error> {
+    core.check_accepting()?;
+    let right = core.metadata.alone().await;
+    let topic = core.topics.get(name)?;
+    let command = DeleteTopic {
+        id: topic.id().as_bytes().to_vec(),
+    };
+    change(core, right, command, move |core| {
+        core.topics.remove(&topic);
+        topic.delete();
+        if let Ok(offsets) = core.offsets.log() {
+            offsets.state().retain_topics(|id| id != topic.id());
+        }
+        let owner = Arc::clone(core);
+        core.housekeeping
+            .add(async move { remove_files(&owner, &topic) });
+    })
+    .await
+}
+
+/// Removes the records of a partition before an offset.
+pub(crate) async fn trim(
+    core: &Arc<Core>,
+    topic: &str,
+    partition: u32,
+    before: u64,
+) -> Result<u64, Error> {
+    core.check_accepting()?;
+    let partition = core.topics.get(topic)?.partition(partition)?;
+    let owner = Arc::clone(core);
+    core.pool
+        .run(move || trim_now(&owner, &partition, before))
+        .await?
+}
+
+fn trim_now(core: &Core, partition: &Partition, before: u64) -> Result<u64, Error> {
+    if before > partition.high_watermark() {
+        return Err(partition.out_of_range(before));
+    }
+    if before <= partition.log_start_offset() {
+        return Ok(partition.log_start_offset());
+    }
+    let mut guard = partition.log();
+    let Some(log) = guard.as_mut() else {
+        drop(guard);
+        let refusal = partition.refusal().cloned();
+        return Err(refusal.expect("a partition without a log has a refusal"));
+    };
+    core.check_alive()?;
+    let trimmed = log.trim(Offset::new(before));
+    drop(guard);
+    match trimmed {
+        Ok(start) => Ok(start.get()),
+        Err(error) => Err(core.log_error(partition, &error)),
+    }
+}
+
+/// Opens the partitions that a change adds. Nobody else gives out ids meanwhile.
+async fn open_added(
+    core: &Arc<Core>,
+    topic: &Arc<Topic>,
+    numbers: std::ops::Range<u32>,
+    first: PartitionId,
+) -> Result<Vec<Arc<Partition>>, Error> {
+    let (owner, topic) = (Arc::clone(core), Arc::clone(topic));
+    core.pool
+        .run(move || {
+            let ids = (first.get()..).map(PartitionId::new);
+            owner.open_partitions(&topic, numbers.zip(ids))
+        })
+        .await
+}
+
+/// Appends a command; `then` happens once it is durable, also when the caller has gone away.
+async fn change(
+    core: &Arc<Core>,
+    right: impl Send + 'static,
+    command: impl Into<MetadataCommand>,
+    then: impl FnOnce(&Arc<Core>) + Send + 'static,
+) -> Result<(), Error> {
+    let (sender, receiver) = oneshot::channel();
+    let owner = Arc::clone(core);
+    core.metadata
+        .append(core, right, command.into(), move |outcome| {
+            if outcome.is_ok() {
+                then(&owner);
+            }
+            let _ = sender.send(outcome);
+        });
+    receiver.await.unwrap_or(Err(Error::ShuttingDown))
+}
+
+/// Removes what a deleted topic has left on disk. What cannot be removed is tried again at the next
+/// start.
+fn remove_files(core: &Core, topic: &Topic) {
+    let partitions = core.config.data_dir.join(PARTITIONS_DIR);
+    for partition in &topic.now().partitions {
+        partition.close(topic.not_found());
+        if core.is_dead() {
+            return;
+        }
+        let path = partitions.join(partition_dir_name(partition.id()));
+        match core.env.disk.remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let path = path.display();
+                tracing::warn!(%path, %error, "a deleted partition's files are still there");
+            }
+            _ => {}
+        }
+    }
+    if let Err(error) = core.env.disk.sync_dir(&partitions) {
+        core.die(&format!("could not sync {}: {error}", partitions.display()));
+    }
+}
