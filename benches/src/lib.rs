@@ -1,1 +1,46 @@
-//! benchmarks
+//! The input that all benchmarks share: record runs as a client sends them.
+
+use std::ops::Range;
+
+use flowstone_format::RecordLimits;
+use flowstone_proto::v1::{ProduceRequest, Record};
+use prost::Message;
+
+/// One request's records, in the wire form that is appended.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The run of `0A len Record`.
+    pub bytes: Vec<u8>,
+    /// How many records it has.
+    pub record_count: u32,
+    /// What it is held against.
+    pub limits: RecordLimits,
+}
+
+impl Run {
+    /// Records with a key of 16 bytes and a value of `value_bytes`, encoded as a plain stub does.
+    #[must_use]
+    pub fn new(record_count: u32, value_bytes: usize) -> Self {
+        let record = |number: u32| Record {
+            key: Some(format!("visitor-{number:08}").into()),
+            value: Some(vec![b'l'; value_bytes].into()),
+            ..Record::default()
+        };
+        let records = (0..record_count).map(record).collect();
+        let request = ProduceRequest {
+            records,
+            ..ProduceRequest::default()
+        };
+        Run {
+            bytes: request.encode_to_vec(),
+            record_count,
+            limits: RecordLimits::default(),
+        }
+    }
+
+    /// All of it, as the one range that goes to one partition.
+    #[must_use]
+    pub fn ranges(&self) -> [Range<usize>; 1] {
+        std::array::from_fn(|_| 0..self.bytes.len())
+    }
+}
