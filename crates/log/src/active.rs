@@ -169,7 +169,7 @@ impl Active {
     /// Takes a frame into the books. Its bytes are staged, not yet written.
     pub(crate) fn note_frame(&mut self, header: &FrameHeader) {
         self.view.note_frame(header, self.staged_end);
-        self.staged_end = self.staged_end + header.frame_len();
+        self.staged_end += header.frame_len();
     }
 
     /// Hands staged bytes to the operating system.
@@ -177,7 +177,7 @@ impl Active {
         self.file
             .write_all_at(staged, self.written_end.get())
             .map_err(LogError::io("write", &self.path))?;
-        self.written_end = self.written_end + staged.len() as u64;
+        self.written_end += staged.len() as u64;
         debug_assert_eq!(self.written_end, self.staged_end);
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Reading below the high watermark: whole records, verbatim from the segment files.
 
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
@@ -190,7 +189,8 @@ impl LogReader {
                 None => Err(self.out_of_range(run.at)),
             };
             match walked {
-                Ok(()) => {}
+                Ok(true) => {}
+                Ok(false) => break,
                 // What was read before the damage is right, and is served; the next read tells of it.
                 Err(_) if run.batch.record_count > 0 => break,
                 // The segment was trimmed away while this read was on its way to it.
@@ -280,8 +280,8 @@ impl Run<'_> {
                 || self.batch.record_count >= self.limit.max_records)
     }
 
-    /// Takes what is wanted of one segment.
-    fn walk(&mut self, view: &SegmentView) -> Result<(), ReadError> {
+    /// Takes what is wanted of one segment; false when the next record does not fit any more.
+    fn walk(&mut self, view: &SegmentView) -> Result<bool, ReadError> {
         let (mut window, mut expected) = seek_frame(view, self.at)?;
         while self.at < self.before && !self.is_full() && expected < view.end_offset() {
             if window.at_end() {
@@ -294,7 +294,7 @@ impl Run<'_> {
                 if header.kind == FrameKind::Data {
                     let payload = window.payload(&header)?;
                     if !self.take(view, window.at(), &header, &payload)? {
-                        return Ok(());
+                        return Ok(false);
                     }
                 } else {
                     self.at = expected.min(self.before);
@@ -302,7 +302,7 @@ impl Run<'_> {
             }
             window.skip(header.frame_len());
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Takes what is wanted of one frame; false when the read is full before the frame's end.
@@ -339,7 +339,7 @@ impl Run<'_> {
             self.batch.chunks.push(payload.slice(from..to));
             self.batch.record_count += count;
             self.batch.bytes += to - from;
-            self.at = self.at + u64::from(count);
+            self.at += u64::from(count);
         }
         Ok(self.at == header.next_offset())
     }
@@ -433,13 +433,4 @@ fn next_header(
         header.base_offset
     );
     Err(view.corrupt(lost, window.at(), detail))
-}
-
-/// The path of the file that holds an offset, for tools and tests.
-impl LogReader {
-    /// The segment file that holds `offset`, if any does.
-    #[must_use]
-    pub fn file_of(&self, offset: Offset) -> Option<PathBuf> {
-        segment_of(&self.shared.segments(), offset).map(|view| view.path().clone())
-    }
 }

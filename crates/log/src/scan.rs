@@ -19,9 +19,10 @@ pub(crate) struct FrameAt {
 /// Why a scan stopped before its limit.
 #[derive(Debug)]
 pub(crate) enum ScanError {
-    /// The bytes at the scan's position are not the next frame. `header` is there when it was valid by itself.
+    /// The bytes at the scan's position are not the next frame. `frame_len` is there when the
+    /// header was valid by itself.
     Bad {
-        header: Option<FrameHeader>,
+        frame_len: Option<u64>,
         detail: String,
     },
     /// The file could not be read there. Never taken for a torn tail.
@@ -82,7 +83,7 @@ impl<'a> Scan<'a> {
             FrameHeader::decode(window, salt, at).map_err(|error| bad(None, &error))?;
         if let Err(detail) = self.tail.admits(&header) {
             return Err(ScanError::Bad {
-                header: Some(header),
+                frame_len: Some(header.frame_len()),
                 detail,
             });
         }
@@ -92,12 +93,12 @@ impl<'a> Scan<'a> {
                     "the frame has {} bytes, and {left} follow",
                     header.frame_len()
                 ),
-                header: Some(header),
+                frame_len: Some(header.frame_len()),
             });
         }
         let payload = &self.bytes(header.frame_len())?[usize::from(header.header_len)..];
         if let Err(error) = header.check_payload(payload) {
-            return Err(bad(Some(header), &error));
+            return Err(bad(Some(header.frame_len()), &error));
         }
         self.tail.advance(&header, header_crc);
         self.position += header.frame_len();
@@ -130,9 +131,9 @@ impl<'a> Scan<'a> {
     }
 }
 
-fn bad(header: Option<FrameHeader>, error: &FrameError) -> ScanError {
+fn bad(frame_len: Option<u64>, error: &FrameError) -> ScanError {
     ScanError::Bad {
-        header,
+        frame_len,
         detail: error.to_string(),
     }
 }

@@ -65,10 +65,6 @@ impl SegmentView {
         }
     }
 
-    pub(crate) fn path(&self) -> &PathBuf {
-        &self.path
-    }
-
     pub(crate) fn end_position(&self) -> u64 {
         self.end_position.load(Ordering::Acquire)
     }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use flowstone_disk::File;
 use flowstone_format::{
-    FRAME_HEADER_LEN, FloorSlot, FrameHeader, Manifest, PartitionId, Position, SegmentEntry,
-    SegmentHeader,
+    FRAME_HEADER_LEN, FloorSlot, Manifest, PartitionId, Position, SegmentEntry, SegmentHeader,
 };
 
 use super::{Recovered, files, torn};
@@ -179,7 +178,7 @@ pub(crate) fn examine(
                 on_frame(&frame, walk.payload(&frame));
             }
             Ok(None) => break None,
-            Err(ScanError::Bad { header, detail }) => break Some((header, detail)),
+            Err(ScanError::Bad { frame_len, detail }) => break Some((frame_len, detail)),
             Err(ScanError::Io(error)) => return Err(error),
         }
     };
@@ -211,10 +210,10 @@ fn judge(
     file: &dyn File,
     salt: u64,
     end: Position,
-    bad: Option<(Option<FrameHeader>, String)>,
+    bad: Option<(Option<u64>, String)>,
     floor: &mut Position,
 ) -> io::Result<Ending> {
-    let Some((header, detail)) = bad else {
+    let Some((frame_len, detail)) = bad else {
         return Ok(Ending::Clean);
     };
     let Some(last_nonzero) = torn::last_nonzero(file, end.get())? else {
@@ -223,7 +222,7 @@ fn judge(
     if let Some(behind) = torn::durable_upto_behind(file, end.get(), salt)? {
         *floor = (*floor).max(behind);
     }
-    let own_len = header.map_or(FRAME_HEADER_LEN as u64, |header| header.frame_len());
+    let own_len = frame_len.unwrap_or(FRAME_HEADER_LEN as u64);
     if end >= *floor && torn::is_torn(file, end.get(), own_len, last_nonzero)? {
         return Ok(Ending::Torn);
     }

@@ -1,0 +1,217 @@
+//! Errors of the disk: nothing is acknowledged after one, and a full disk is an answer, not an end.
+
+use std::io;
+
+use flowstone_disk::OpKind;
+use flowstone_log::LogError;
+
+use crate::harness::{Rig, publish, read_all, record, strings, values};
+
+#[test]
+fn a_failed_sync_is_told_as_what_it_is_and_is_never_tried_again() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    rig.append(&mut log, &values(["b"])).unwrap();
+    rig.disk.fail_nth(OpKind::SyncData, 1, io::ErrorKind::Other);
+    let error = log.sync().unwrap_err();
+    assert!(matches!(error, LogError::SyncFailed { .. }), "{error}");
+    let syncs = rig.disk.count(OpKind::SyncData);
+    assert!(matches!(log.sync(), Err(LogError::Poisoned { .. })));
+    assert!(matches!(
+        rig.append(&mut log, &values(["c"])),
+        Err(LogError::Poisoned { .. })
+    ));
+    assert_eq!(rig.disk.count(OpKind::SyncData), syncs);
+    assert_eq!(strings(read_all(&log)), [(0, "a".into())], "reads go on");
+}
+
+#[test]
+fn bytes_of_a_failed_sync_that_linger_in_the_cache_are_synced_before_they_are_served() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    rig.append(&mut log, &values(["b"])).unwrap();
+    rig.disk.fail_nth(OpKind::SyncData, 1, io::ErrorKind::Other);
+    log.sync().unwrap_err();
+    rig.disk.process_crash();
+    // The cache still holds "b", marked clean; the disk does not.
+    let log = rig.open_log();
+    let served = strings(read_all(&log));
+    rig.disk.power_cut();
+    assert_eq!(strings(read_all(&rig.open_log())), served);
+}
+
+#[test]
+fn a_failed_write_poisons_until_a_reopen_which_keeps_what_was_acknowledged() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    let reader = log.reader();
+    rig.append(&mut log, &values(["b"])).unwrap();
+    rig.disk.fail_nth(OpKind::Write, 1, io::ErrorKind::Other);
+    assert!(matches!(log.write(), Err(LogError::Io { .. })));
+    assert!(log.is_poisoned());
+    assert!(matches!(
+        rig.append(&mut log, &values(["c"])),
+        Err(LogError::Poisoned { .. })
+    ));
+
+    log.reopen(None).unwrap();
+    rig.put(&mut log, &values(["d"])).unwrap();
+    assert_eq!(strings(read_all(&log)), [(0, "a".into()), (1, "d".into())]);
+    assert_eq!(
+        reader.high_watermark().get(),
+        2,
+        "readers from before stay valid"
+    );
+    rig.disk.power_cut();
+    assert_eq!(
+        strings(read_all(&rig.open_log())),
+        [(0, "a".into()), (1, "d".into())]
+    );
+}
+
+#[test]
+fn a_write_cut_short_is_sealed_off_at_the_reopen() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    rig.append(&mut log, &[record(&[b'b'; 3000], 0)]).unwrap();
+    log.write().unwrap();
+    // The frame's last bytes did not make it.
+    let file = rig.segment_files().remove(0);
+    let bytes = rig.bytes_of(&file);
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap();
+    rig.overwrite(&file, end as u64 - 700, &[0; 701]);
+    log.reopen(None).unwrap();
+    rig.put(&mut log, &values(["c"])).unwrap();
+    assert_eq!(strings(read_all(&log)), [(0, "a".into()), (1, "c".into())]);
+    assert_eq!(
+        rig.segment_files().len(),
+        2,
+        "the old segment is sealed, its bytes are kept"
+    );
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers_without_a_reopen() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    rig.disk.set_capacity(rig.disk.used_bytes());
+    let mut acknowledged = 1;
+    let error = loop {
+        match rig.put(&mut log, &[record(&[b'x'; 3000], 0)]) {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+        assert!(acknowledged < 100, "a full disk says so");
+    };
+    assert!(matches!(error, LogError::DiskFull { .. }), "{error}");
+    assert!(!log.is_poisoned());
+    publish(&mut log).unwrap();
+    assert_eq!(read_all(&log).len(), acknowledged, "reads go on");
+    rig.disk.set_capacity(u64::MAX);
+    rig.put(&mut log, &values(["z"])).unwrap();
+    assert_eq!(read_all(&log).len(), acknowledged + 1);
+    drop(log);
+    assert_eq!(read_all(&rig.open_log()).len(), acknowledged + 1);
+}
+
+#[test]
+fn a_batch_that_is_refused_for_want_of_space_leaves_its_group_as_it_was() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    rig.append(&mut log, &values(["b"])).unwrap();
+    rig.disk
+        .fail_nth(OpKind::Open, 1, io::ErrorKind::StorageFull);
+    let error = rig
+        .append(&mut log, &[record(&[b'x'; 11_900], 0)])
+        .unwrap_err();
+    assert!(matches!(error, LogError::DiskFull { .. }), "{error}");
+    rig.append(&mut log, &values(["c"])).unwrap();
+    publish(&mut log).unwrap();
+    let expected = [(0, "a".into()), (1, "b".into()), (2, "c".into())];
+    assert_eq!(strings(read_all(&log)), expected);
+}
+
+#[test]
+fn a_seal_without_space_waits_and_what_lies_before_it_is_served() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    rig.append(&mut log, &[record(&[b'b'; 3000], 0)]).unwrap();
+    log.write().unwrap();
+    let file = rig.segment_files().remove(0);
+    let end = rig
+        .bytes_of(&file)
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .unwrap();
+    rig.overwrite(&file, end as u64 - 700, &[0; 701]);
+    drop(log);
+
+    rig.disk.set_hook(|op| {
+        let manifest = op.path.to_string_lossy().contains("MANIFEST");
+        (manifest && op.kind == OpKind::Write).then(|| io::ErrorKind::StorageFull.into())
+    });
+    let mut log = rig.open_log();
+    assert_eq!(strings(read_all(&log)), [(0, "a".into())]);
+    assert!(log.is_poisoned());
+    assert!(matches!(log.reopen(None), Err(LogError::DiskFull { .. })));
+    rig.disk.clear_faults();
+    log.reopen(None).unwrap();
+    rig.put(&mut log, &values(["c"])).unwrap();
+    assert_eq!(strings(read_all(&log)), [(0, "a".into()), (1, "c".into())]);
+}
+
+/// Whatever operation fails, with whatever error: no acknowledged record is lost, and the log is
+/// in order after a restart.
+#[test]
+fn an_error_at_every_operation_acknowledges_nothing_that_is_lost() {
+    for kind in [io::ErrorKind::Other, io::ErrorKind::StorageFull] {
+        let mut failed_lives = 0;
+        for nth in 1.. {
+            let rig = Rig::new(nth);
+            let left = std::sync::atomic::AtomicU64::new(nth);
+            rig.disk.set_hook(move |_| {
+                let now = left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) == 1;
+                now.then(|| kind.into())
+            });
+            let mut acknowledged = Vec::new();
+            let outcome = (|| -> Result<(), LogError> {
+                let (mut log, floor) = rig.open()?;
+                for n in 0..25_u64 {
+                    let value = format!("{n:0900}").into_bytes();
+                    let appended = rig.put(&mut log, &[record(&value, 0)])?;
+                    acknowledged.push((appended.base_offset.get(), value));
+                    if let Some(slot) = log.floor() {
+                        floor.put(slot)?;
+                    }
+                }
+                floor.sync()
+            })();
+            rig.disk.clear_faults();
+            rig.disk.process_crash();
+            rig.disk.power_cut();
+            let log = rig.open_log();
+            assert_eq!(log.damage(), None, "operation {nth}");
+            let found = read_all(&log);
+            assert_eq!(found[..acknowledged.len()], acknowledged, "operation {nth}");
+            if outcome.is_ok() && acknowledged.len() == 25 && rig.disk.count_all() > nth + 1000 {
+                break;
+            }
+            if outcome.is_err() {
+                failed_lives += 1;
+            } else if nth > 400 {
+                break;
+            }
+        }
+        assert!(
+            failed_lives > 50,
+            "only {failed_lives} lives ended in an error"
+        );
+    }
+}
