@@ -116,7 +116,7 @@ fn explain(errno: Option<Errno>, error: io::Error, range: &Range<u64>) -> io::Er
         ),
         Some(Errno::INVAL) => (
             io::ErrorKind::Unsupported,
-            "cannot be brought into memory ahead: the kernel is older than Linux 5.14 or the file cannot be mapped",
+            "cannot be brought into memory ahead: that takes Linux 5.14",
         ),
         _ => return error,
     };
