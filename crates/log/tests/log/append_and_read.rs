@@ -105,7 +105,7 @@ fn segments_roll_and_offsets_run_through_them() {
     for path in rig.segment_files() {
         let len = rig.bytes_of(&path).len() as u64;
         assert!(
-            len <= rig.config.segment_bytes && len % 4096 == 0,
+            len <= rig.config.segment_bytes && len.is_multiple_of(4096),
             "{path:?} has {len}"
         );
     }

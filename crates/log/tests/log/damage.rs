@@ -245,7 +245,7 @@ fn a_missing_manifest_means_empty_only_if_nothing_tells_of_records() {
 #[test]
 fn an_older_manifest_put_back_is_noticed() {
     let rig = Rig::new(1);
-    let written = with_floor(&rig);
+    with_floor(&rig);
     let manifest = rig.dir().join("MANIFEST");
     let older = rig.bytes_of(&manifest);
     let (mut log, floor) = rig.open().unwrap();
@@ -269,7 +269,6 @@ fn an_older_manifest_put_back_is_noticed() {
     let detail = &reopened.damage().unwrap().detail;
     assert!(detail.contains("FLOOR knows of generation 2"), "{detail}");
     assert_eq!(reopened.damage().unwrap().offset.get(), 0);
-    let _ = written;
 }
 
 #[test]
@@ -278,8 +277,8 @@ fn a_manifest_with_any_byte_flipped_is_never_believed() {
     with_floor(&rig);
     let manifest = rig.dir().join("MANIFEST");
     let bytes = rig.bytes_of(&manifest);
-    for at in 0..bytes.len() {
-        rig.overwrite(&manifest, at as u64, &[bytes[at] ^ 1]);
+    for (at, byte) in bytes.iter().enumerate() {
+        rig.overwrite(&manifest, at as u64, &[byte ^ 1]);
         match rig.open() {
             Ok((log, _)) => assert!(log.damage().is_some(), "byte {at}"),
             Err(error) => assert!(
@@ -287,7 +286,7 @@ fn a_manifest_with_any_byte_flipped_is_never_believed() {
                 "byte {at}: {error}"
             ),
         }
-        rig.overwrite(&manifest, at as u64, &[bytes[at]]);
+        rig.overwrite(&manifest, at as u64, &[*byte]);
     }
     assert_eq!(rig.open_log().damage(), None);
 }

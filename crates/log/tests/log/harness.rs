@@ -126,7 +126,7 @@ pub(crate) fn append(
     now_ms: i64,
 ) -> Result<Appended, LogError> {
     let request = records.concat();
-    let whole: [Range<usize>; 1] = [0..request.len()];
+    let whole = std::iter::once(0..request.len()).collect::<Vec<Range<usize>>>();
     log.append(&Batch {
         request: &request,
         runs: &whole,

@@ -1,5 +1,7 @@
 //! What the log promises, shown on the simulated disk.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod append_and_read;
 mod crash_points;
 mod damage;
