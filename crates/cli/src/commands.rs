@@ -1,0 +1,42 @@
+//! One module for each command: its flags and what it does.
+
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod consume;
+pub(crate) mod group;
+pub(crate) mod log;
+pub(crate) mod produce;
+pub(crate) mod quickstart;
+pub(crate) mod serve;
+pub(crate) mod topic;
+
+use anyhow::Result;
+
+use crate::args::{Cli, Command};
+use crate::logging;
+
+/// What a command that is not a server logs: what the user ought to know.
+const QUIET: &str = "warn";
+/// What a server logs.
+const SERVER: &str = "info";
+
+/// Runs the one command that was asked for.
+pub(crate) async fn run(cli: Cli) -> Result<()> {
+    let Cli { global, command } = cli;
+    let level = match command {
+        Command::Serve(_) => SERVER,
+        _ => QUIET,
+    };
+    logging::start(&global, level)?;
+    match command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Topic(command) => topic::run(&global, command).await,
+        Command::Produce(args) => produce::run(&global, args).await,
+        Command::Consume(args) => consume::run(&global, args).await,
+        Command::Group(command) => group::run(&global, command).await,
+        Command::Log(command) => log::run(&global, command),
+        Command::Quickstart(args) => quickstart::run(args).await,
+        Command::Config(args) => config::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    }
+}

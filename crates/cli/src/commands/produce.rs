@@ -1,0 +1,386 @@
+//! `flowstone produce`: a record a line, from files or standard input.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result};
+use bytes::Bytes;
+use clap::Args;
+use flowstone_client::{Acks, Header, Producer, Record, reason};
+use serde::Serialize;
+use tokio::fs::File;
+use tokio::io::AsyncRead;
+
+use super::topic::AcksArg;
+use crate::args::{Global, Switch};
+use crate::connection::{connect, retry_streams_for};
+use crate::format::unescape;
+use crate::lines::Lines;
+use crate::output::OutputFormat;
+use crate::progress::Progress;
+use crate::signals::Stop;
+use crate::units::{parse_pair, show_count, show_many, show_size};
+
+/// Append a record for each line of files or of standard input
+///
+/// The newline is no part of the record. It ends with how many records were acknowledged, also when it
+/// fails or is interrupted.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  echo 'two lemonades' | flowstone produce visits
+  flowstone produce visits monday.txt tuesday.txt
+  flowstone produce access -K ' ' access.log  the key is what stands before the first space
+  flowstone produce visits -k stand-7 -H source=till -p 3 < till.txt")]
+pub(crate) struct ProduceArgs {
+    /// The topic
+    topic: String,
+
+    /// Files to read; - is standard input, and so is no file
+    files: Vec<PathBuf>,
+
+    /// Split each line at the first DELIM: the key stands before it, the value behind it
+    ///
+    /// A line without DELIM is a value without a key. \t, \n and \xHH are understood.
+    #[arg(
+        short = 'K',
+        long,
+        env = "FLOWSTONE_KEY_DELIMITER",
+        value_name = "DELIM",
+        allow_hyphen_values = true,
+        conflicts_with = "key"
+    )]
+    key_delimiter: Option<String>,
+
+    /// The key of every record
+    #[arg(short, long, env = "FLOWSTONE_KEY", allow_hyphen_values = true)]
+    key: Option<String>,
+
+    /// A header of every record; may be given several times
+    #[arg(short = 'H', long = "header", env = "FLOWSTONE_HEADER", value_name = "NAME=VALUE", value_parser = parse_pair)]
+    headers: Vec<(String, String)>,
+
+    /// The partition; without it the key decides, or the broker where there is none
+    #[arg(
+        short,
+        long,
+        env = "FLOWSTONE_PARTITION",
+        value_name = "N",
+        value_parser = clap::value_parser!(i32).range(0..)
+    )]
+    partition: Option<i32>,
+
+    /// When the broker answers [default: as the topic is set up]
+    #[arg(long, env = "FLOWSTONE_ACKS", value_enum)]
+    acks: Option<AcksArg>,
+
+    /// Repeat also what may have been appended before the connection was lost: it may be there twice
+    #[arg(long, env = "FLOWSTONE_RETRY_UNKNOWN", value_parser = Switch::new())]
+    retry_unknown: bool,
+}
+
+pub(crate) async fn run(global: &Global, args: ProduceArgs) -> Result<()> {
+    let maker = RecordMaker::new(&args)?;
+    let progress = progress(&args.files).await?;
+    let mut stop = Stop::listen()?;
+    let client = connect(global)?;
+    let mut producer = client
+        .producer(&args.topic)
+        .acks(args.acks.map_or(Acks::Unspecified, Into::into))
+        .retry_unknown(args.retry_unknown)
+        .delivery_timeout(retry_streams_for(global));
+    if let Some(partition) = args.partition {
+        producer = producer.partition(partition);
+    }
+    let producer = producer.build().await?;
+
+    let begun = Instant::now();
+    let mut work = Work {
+        producer: &producer,
+        maker: &maker,
+        progress: &progress,
+        records: 0,
+        value_bytes: 0,
+    };
+    let sent = work.all(&args.files, &mut stop).await;
+    let (records, value_bytes) = (work.records, work.value_bytes);
+    let flushed = producer.flush().await;
+    drop(progress);
+
+    let summary = Summary::new(&producer, records, value_bytes, begun.elapsed());
+    summary.print(global.output, sent.is_ok() && flushed.is_ok());
+    // What the broker refused is the cause, whatever became of the reading.
+    flushed?;
+    sent?;
+    Ok(producer.close().await?)
+}
+
+/// A bar over the size of all files, if all have one. A file that is not there is told before
+/// anything is produced.
+async fn progress(files: &[PathBuf]) -> Result<Progress> {
+    let mut total = Some(0);
+    for path in files {
+        let size = if path == Path::new("-") {
+            None
+        } else {
+            let metadata = tokio::fs::metadata(path)
+                .await
+                .with_context(|| format!("cannot open {}", path.display()))?;
+            metadata.is_file().then_some(metadata.len())
+        };
+        total = total.zip(size).map(|(total, size)| total + size);
+    }
+    Ok(match total {
+        Some(total) if !files.is_empty() => Progress::bytes(total),
+        _ => Progress::hidden(),
+    })
+}
+
+struct Work<'a> {
+    producer: &'a Producer,
+    maker: &'a RecordMaker,
+    progress: &'a Progress,
+    /// Lines that were taken.
+    records: u64,
+    /// Bytes of these, without newlines.
+    value_bytes: u64,
+}
+
+impl Work<'_> {
+    async fn all(&mut self, files: &[PathBuf], stop: &mut Stop) -> Result<()> {
+        let standard_input = [PathBuf::from("-")];
+        let files = if files.is_empty() {
+            &standard_input
+        } else {
+            files
+        };
+        for path in files {
+            if stop.is_asked() {
+                break;
+            }
+            if path == Path::new("-") {
+                if io::stdin().is_terminal() {
+                    eprintln!("a line is a record; Ctrl-D ends the input");
+                }
+                self.one(tokio::io::stdin(), "standard input", stop).await?;
+                continue;
+            }
+            let name = path.display().to_string();
+            let mut file = File::open(path)
+                .await
+                .with_context(|| format!("cannot open {name}"))?;
+            file.set_max_buf_size(1 << 20);
+            self.one(file, &name, stop).await?;
+        }
+        Ok(())
+    }
+
+    async fn one(
+        &mut self,
+        input: impl AsyncRead + Unpin,
+        name: &str,
+        stop: &mut Stop,
+    ) -> Result<()> {
+        let mut lines = Lines::new(input, self.producer.max_record_bytes());
+        let mut number: u64 = 0;
+        loop {
+            number += 1;
+            let place = || format!("{name}, line {number}");
+            let line = match lines.buffered().with_context(place)? {
+                Some(line) => Some(line),
+                None => tokio::select! {
+                    line = lines.next() => line.with_context(place)?,
+                    () = stop.asked() => None,
+                },
+            };
+            let Some(line) = line else {
+                return Ok(());
+            };
+            // The flush that follows tells why.
+            if self.producer.failure().is_some() || stop.is_asked() {
+                return Ok(());
+            }
+            let bytes = line.len() as u64;
+            let record = self.maker.record(line);
+            self.producer.send(record).await.map_err(|error| {
+                let ours = error.is(reason::RECORD_TOO_LARGE);
+                let error = Error::new(error);
+                if ours { error.context(place()) } else { error }
+            })?;
+            self.records += 1;
+            self.value_bytes += bytes;
+            self.progress.advance(bytes + 1);
+        }
+    }
+}
+
+/// Makes a record of a line.
+struct RecordMaker {
+    delimiter: Option<Vec<u8>>,
+    key: Option<Bytes>,
+    headers: Vec<Header>,
+}
+
+impl RecordMaker {
+    fn new(args: &ProduceArgs) -> Result<Self> {
+        let delimiter = args.key_delimiter.as_deref().map(delimiter).transpose()?;
+        Ok(Self {
+            delimiter,
+            key: args.key.clone().map(Bytes::from),
+            headers: args
+                .headers
+                .iter()
+                .map(|(name, value)| Header {
+                    key: name.clone(),
+                    value: value.clone().into(),
+                })
+                .collect(),
+        })
+    }
+
+    fn record(&self, line: Bytes) -> Record {
+        let (key, value) = match self.split(&line) {
+            Some((key_end, value_start)) => {
+                (Some(line.slice(..key_end)), line.slice(value_start..))
+            }
+            None => (self.key.clone(), line),
+        };
+        Record {
+            key,
+            value: Some(value),
+            headers: self.headers.clone(),
+            ..Record::default()
+        }
+    }
+
+    /// Where the key ends and the value begins.
+    fn split(&self, line: &[u8]) -> Option<(usize, usize)> {
+        let delimiter = self.delimiter.as_ref()?;
+        let at = memchr::memmem::find(line, delimiter)?;
+        Some((at, at + delimiter.len()))
+    }
+}
+
+fn delimiter(text: &str) -> Result<Vec<u8>> {
+    use crate::exit::Failure;
+    let delimiter =
+        unescape(text).map_err(|error| Failure::Usage(format!("--key-delimiter: {error}")))?;
+    if delimiter.is_empty() {
+        return Err(Failure::Usage("--key-delimiter is empty".to_owned()).into());
+    }
+    Ok(delimiter)
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    /// Acknowledged.
+    records: u64,
+    /// Of their lines without newlines; of the encoded records where not all were acknowledged.
+    bytes: u64,
+    seconds: f64,
+    records_per_second: u64,
+    /// Surely not in the log.
+    failed: u64,
+    /// Perhaps in the log.
+    unknown: u64,
+}
+
+impl Summary {
+    fn new(producer: &Producer, records: u64, value_bytes: u64, elapsed: Duration) -> Self {
+        let totals = producer.totals();
+        let seconds = elapsed.as_secs_f64();
+        let acknowledged = totals.acknowledged_records;
+        let bytes = if acknowledged == records {
+            value_bytes
+        } else {
+            totals.acknowledged_bytes
+        };
+        Self {
+            records: acknowledged,
+            bytes,
+            seconds,
+            records_per_second: (acknowledged as f64 / seconds.max(1e-9)) as u64,
+            failed: totals.failed_records,
+            unknown: totals.unknown_records,
+        }
+    }
+
+    fn print(&self, output: OutputFormat, went_well: bool) {
+        if output == OutputFormat::Json
+            && let Ok(json) = serde_json::to_string(self)
+        {
+            eprintln!("{json}");
+            return;
+        }
+        let acknowledged = format!(
+            "{}, {} in {:.2} s, {} records/s",
+            show_many(self.records, "record"),
+            show_size(self.bytes),
+            self.seconds,
+            show_count(self.records_per_second)
+        );
+        if went_well {
+            eprintln!("produced {acknowledged}");
+            return;
+        }
+        eprintln!("acknowledged before the failure: {acknowledged}");
+        if self.unknown > 0 {
+            eprintln!(
+                "may or may not be appended: {}",
+                show_many(self.unknown, "record")
+            );
+        }
+        if self.failed > 0 {
+            eprintln!("surely not appended: {}", show_many(self.failed, "record"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn maker(delimiter: Option<&str>, key: Option<&str>) -> RecordMaker {
+        RecordMaker {
+            delimiter: delimiter.map(|text| super::delimiter(text).unwrap()),
+            key: key.map(|key| Bytes::from(key.to_owned())),
+            headers: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn parts(maker: &RecordMaker, line: &'static str) -> (Option<Bytes>, Option<Bytes>) {
+        let record = maker.record(Bytes::from_static(line.as_bytes()));
+        (record.key, record.value)
+    }
+
+    #[test]
+    fn a_line_is_split_at_the_first_delimiter() {
+        let maker = maker(Some(":"), None);
+        assert_eq!(
+            parts(&maker, "a:b:c"),
+            (Some("a".into()), Some("b:c".into()))
+        );
+        assert_eq!(parts(&maker, ":b"), (Some("".into()), Some("b".into())));
+        assert_eq!(parts(&maker, "a:"), (Some("a".into()), Some("".into())));
+        assert_eq!(parts(&maker, "none"), (None, Some("none".into())));
+    }
+
+    #[test]
+    fn delimiters_may_be_longer_and_escaped() {
+        let maker = maker(Some("\\t=>"), None);
+        assert_eq!(
+            parts(&maker, "a\t=>b"),
+            (Some("a".into()), Some("b".into()))
+        );
+        assert!(delimiter("").is_err());
+        assert!(delimiter("\\q").is_err());
+    }
+
+    #[test]
+    fn a_key_for_all_leaves_the_line_whole() {
+        let maker = maker(None, Some("k"));
+        assert_eq!(parts(&maker, "a:b"), (Some("k".into()), Some("a:b".into())));
+    }
+}
