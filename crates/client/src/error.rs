@@ -27,6 +27,8 @@ pub mod reason {
     pub const DISK_FULL: &str = "DISK_FULL";
     /// The broker is stopping.
     pub const SHUTTING_DOWN: &str = "SHUTTING_DOWN";
+    /// The offset was removed by retention or a trim.
+    pub const OFFSET_TRIMMED: &str = "OFFSET_TRIMMED";
     /// The group has members.
     pub const GROUP_ACTIVE: &str = "GROUP_ACTIVE";
 }

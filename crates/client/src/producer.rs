@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tonic::Code;
 
 pub use batch::{Appended, Delivery};
-use driver::{Driver, Repeat};
+use driver::{Driver, Repeat, RequestShape};
 pub use queue::ProducerTotals;
 use queue::{Bounds, Queue};
 
@@ -140,11 +140,12 @@ impl ProducerBuilder {
                 .unwrap_or(RECORDS_PER_REQUEST),
             linger: self.linger,
         };
-        // Less room than the largest record needs would make it wait for ever.
-        let in_flight_bytes = self.in_flight_bytes.max(run_bytes_max);
-
-        let queue = Arc::new(Queue::new(bounds, in_flight_bytes));
-        let driver = Driver::new(self.client, Arc::clone(&queue), tail, self.repeat);
+        let queue = Arc::new(Queue::new(bounds, self.in_flight_bytes));
+        let request = RequestShape {
+            tail,
+            names_partition: self.partition.is_some(),
+        };
+        let driver = Driver::new(self.client, Arc::clone(&queue), request, self.repeat);
         Ok(Producer {
             topic: self.topic,
             queue,
@@ -181,8 +182,8 @@ impl Producer {
             let limit = bounds.record_bytes_max.min(bounds.run_bytes_max);
             return Err(self.too_large(body_bytes, limit));
         }
-        self.queue.reserve(entry_bytes).await?;
-        self.queue.push(&record, entry_bytes)
+        let permits = self.queue.reserve(entry_bytes).await?;
+        self.queue.push(&record, entry_bytes, permits)
     }
 
     /// Sends what is waiting and waits until everything sent so far is answered.
@@ -207,6 +208,16 @@ impl Producer {
             std::panic::resume_unwind(error.into_panic());
         }
         flushed
+    }
+
+    /// Ends the producer now, whatever is waiting or unanswered: what was sent is reported as
+    /// `OUTCOME_UNKNOWN`, and what was not is not sent any more.
+    pub async fn abandon(mut self) {
+        if let Some(driver) = self.driver.take() {
+            driver.abort();
+            // It was cancelled, or had ended already.
+            let _ = driver.await;
+        }
     }
 
     /// The first failure that no [`Producer::flush`] has told yet: cheap enough to look at

@@ -110,6 +110,9 @@ impl Placement {
 pub(super) struct OpenBatch {
     run: BytesMut,
     record_count: u32,
+    has_keys: bool,
+    /// Of the room for unanswered bytes.
+    permits: usize,
     since: Instant,
     sender: oneshot::Sender<Answer>,
     answer: Shared<oneshot::Receiver<Answer>>,
@@ -121,6 +124,8 @@ impl OpenBatch {
         Self {
             run: BytesMut::with_capacity(capacity),
             record_count: 0,
+            has_keys: false,
+            permits: 0,
             since: Instant::now(),
             sender,
             answer: receiver.shared(),
@@ -128,8 +133,10 @@ impl OpenBatch {
     }
 
     /// Encodes the record once, to where it is sent from.
-    pub(super) fn push(&mut self, record: &proto::Record) -> Delivery {
+    pub(super) fn push(&mut self, record: &proto::Record, permits: usize) -> Delivery {
         codec::put_entry(&mut self.run, record);
+        self.has_keys |= record.key.is_some();
+        self.permits += permits;
         let index = self.record_count;
         self.record_count += 1;
         Delivery {
@@ -154,6 +161,9 @@ impl OpenBatch {
         Batch {
             run: self.run.freeze(),
             record_count: self.record_count,
+            // The broker sends records without keys of one request to one partition.
+            goes_to_one_partition: self.record_count == 1 || !self.has_keys,
+            permits: self.permits,
             since: self.since,
             perhaps_appended: false,
             sender: self.sender,
@@ -166,6 +176,10 @@ impl OpenBatch {
 pub(super) struct Batch {
     pub(super) run: Bytes,
     pub(super) record_count: u32,
+    /// Whether it is so without the producer naming one: then it is appended whole or not at all.
+    pub(super) goes_to_one_partition: bool,
+    /// What it took of the room for unanswered bytes.
+    pub(super) permits: usize,
     /// When its first record was taken.
     pub(super) since: Instant,
     /// Whether an earlier attempt may have appended it.

@@ -34,16 +34,27 @@ pub(super) struct Repeat {
     pub(super) within: Duration,
 }
 
+/// What all requests of a producer have in common.
+#[derive(Debug)]
+pub(super) struct RequestShape {
+    /// The fields behind the records.
+    pub(super) tail: Bytes,
+    /// Whether these name the partition.
+    pub(super) names_partition: bool,
+}
+
 pub(super) struct Driver {
     client: Client,
     queue: Arc<Queue>,
-    tail: Bytes,
+    request: RequestShape,
     repeat: Repeat,
     /// To be sent before anything that is still in the queue, oldest first.
     pending: VecDeque<Batch>,
     /// Sent over the stream of now and not answered, oldest first.
     sent: VecDeque<Batch>,
     backoff: Backoff,
+    /// Set from a failure to the next answer, so that one outage is told once.
+    troubled: bool,
 }
 
 /// Why a stream is over.
@@ -57,15 +68,21 @@ enum Ended {
 }
 
 impl Driver {
-    pub(super) fn new(client: Client, queue: Arc<Queue>, tail: Bytes, repeat: Repeat) -> Self {
+    pub(super) fn new(
+        client: Client,
+        queue: Arc<Queue>,
+        request: RequestShape,
+        repeat: Repeat,
+    ) -> Self {
         Self {
             client,
             queue,
-            tail,
+            request,
             repeat,
             pending: VecDeque::new(),
             sent: VecDeque::new(),
             backoff: Backoff::default(),
+            troubled: false,
         }
     }
 
@@ -113,6 +130,7 @@ impl Driver {
                     (None, Some(batch)) => {
                         answered += 1;
                         self.backoff.reset();
+                        self.troubled = false;
                         let runs = response.produce.unwrap_or_default().runs;
                         let placement = Placement::new(&runs, batch.record_count);
                         self.queue.answer(batch, placement);
@@ -149,7 +167,7 @@ impl Driver {
             // A stream that is gone is told by its answers.
             let _ = requests.send(RawRequest {
                 run: batch.run.clone(),
-                tail: self.tail.clone(),
+                tail: self.request.tail.clone(),
             });
             self.sent.push_back(batch);
         }
@@ -184,7 +202,7 @@ impl Driver {
                     return Duration::ZERO;
                 }
                 let pause = self.backoff.after(&error);
-                batch.perhaps_appended |= !surely_not_appended(&error);
+                batch.perhaps_appended |= !self.surely_not_appended(&batch, &error);
                 sent.push_front(batch);
                 (error, pause)
             }
@@ -198,13 +216,18 @@ impl Driver {
                     return Duration::ZERO;
                 }
                 for batch in sent.iter_mut().take(left) {
-                    batch.perhaps_appended |= !surely_not_appended(&error);
+                    batch.perhaps_appended |= !self.surely_not_appended(batch, &error);
                 }
                 let pause = self.backoff.after(&error);
                 (error, pause)
             }
         };
-        tracing::warn!(%error, unanswered = sent.len(), "the produce stream ended");
+        if self.troubled {
+            tracing::debug!(%error, unanswered = sent.len(), "the produce stream ended again");
+        } else {
+            tracing::warn!(%error, unanswered = sent.len(), "the produce stream ended");
+        }
+        self.troubled = true;
         let now = Instant::now();
         for batch in sent {
             let too_late = batch.since + self.repeat.within <= now;
@@ -217,6 +240,21 @@ impl Driver {
             }
         }
         pause
+    }
+
+    /// Whether a retryable failure says that nothing of the batch was appended.
+    fn surely_not_appended(&self, batch: &Batch, error: &Error) -> bool {
+        let refused_whole = [
+            reason::THROTTLED,
+            reason::LIMIT_EXCEEDED,
+            reason::QUEUE_FULL,
+            reason::SHUTTING_DOWN,
+        ];
+        // One partition may be full while another has taken its part of the same request.
+        let refused_by_partition = [reason::DISK_FULL, reason::TOPIC_FULL];
+        let one_partition = self.request.names_partition || batch.goes_to_one_partition;
+        refused_whole.iter().any(|reason| error.is(reason))
+            || one_partition && refused_by_partition.iter().any(|reason| error.is(reason))
     }
 
     /// Waits, but not beyond the time that the oldest batch has.
@@ -232,6 +270,9 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        for batch in &mut self.sent {
+            batch.perhaps_appended = true;
+        }
         let unanswered = self.sent.drain(..).chain(self.pending.drain(..));
         self.queue.end(unanswered);
     }
@@ -275,18 +316,6 @@ impl Answers {
             }
         }
     }
-}
-
-/// Whether a retryable refusal says that no partition has taken any of the request.
-fn surely_not_appended(error: &Error) -> bool {
-    [
-        reason::THROTTLED,
-        reason::LIMIT_EXCEEDED,
-        reason::QUEUE_FULL,
-        reason::SHUTTING_DOWN,
-    ]
-    .iter()
-    .any(|reason| error.is(reason))
 }
 
 fn outcome_unknown(error: &Error) -> Error {

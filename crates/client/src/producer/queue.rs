@@ -63,6 +63,7 @@ pub(super) struct Queue {
     wake: Notify,
     /// A permit for each byte that may still be taken.
     room: Semaphore,
+    room_bytes: usize,
     /// How many batches were answered. They are answered in the order in which they were begun.
     answered: watch::Sender<u64>,
     has_failed: AtomicBool,
@@ -74,11 +75,13 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(bounds: Bounds, in_flight_bytes: usize) -> Self {
+        let room_bytes = in_flight_bytes.clamp(1, u32::MAX as usize);
         Self {
             bounds,
             state: Mutex::default(),
             wake: Notify::new(),
-            room: Semaphore::new(in_flight_bytes.min(Semaphore::MAX_PERMITS)),
+            room: Semaphore::new(room_bytes),
+            room_bytes,
             answered: watch::Sender::new(0),
             has_failed: AtomicBool::new(false),
             acknowledged_records: AtomicU64::new(0),
@@ -92,29 +95,36 @@ impl Queue {
         &self.bounds
     }
 
-    /// Waits for room for that many bytes. Cancelling it takes nothing.
-    pub(super) async fn reserve(&self, bytes: usize) -> Result<()> {
-        let permits = u32::try_from(bytes).expect("a record is smaller than a request");
-        if let Ok(permit) = self.room.try_acquire_many(permits) {
+    /// Waits for room for that many bytes and answers with the permits that it took: all there
+    /// are for a record that is larger. Cancelling it takes nothing.
+    pub(super) async fn reserve(&self, bytes: usize) -> Result<usize> {
+        let permits = bytes.min(self.room_bytes);
+        let wanted = u32::try_from(permits).expect("there are no more permits than that");
+        if let Ok(permit) = self.room.try_acquire_many(wanted) {
             permit.forget();
-            return Ok(());
+            return Ok(permits);
         }
         // What is collected so far must go out, or the room that it takes is never given back.
         self.seal();
         let permit = self
             .room
-            .acquire_many(permits)
+            .acquire_many(wanted)
             .await
-            .map_err(|_| producer_ended())?;
+            .map_err(|_| not_sent())?;
         permit.forget();
-        Ok(())
+        Ok(permits)
     }
 
     /// Adds a record for which there is room.
-    pub(super) fn push(&self, record: &proto::Record, entry_bytes: usize) -> Result<Delivery> {
+    pub(super) fn push(
+        &self,
+        record: &proto::Record,
+        entry_bytes: usize,
+        permits: usize,
+    ) -> Result<Delivery> {
         let mut state = self.lock();
         if state.ended {
-            return Err(producer_ended());
+            return Err(not_sent());
         }
         let full = |open: &OpenBatch, more: usize| {
             open.len() + more > self.bounds.batch_bytes
@@ -138,7 +148,7 @@ impl Queue {
                 state.open.insert(OpenBatch::new(capacity))
             }
         };
-        let delivery = open.push(record);
+        let delivery = open.push(record, permits);
         if full(open, 1) {
             state.seal();
             wake = true;
@@ -216,6 +226,7 @@ impl Queue {
     pub(super) fn answer(&self, batch: Batch, answer: Result<Placement>) {
         let records = u64::from(batch.record_count);
         let bytes = batch.run.len();
+        let permits = batch.permits;
         match &answer {
             Ok(_) => {
                 self.acknowledged_records
@@ -235,7 +246,7 @@ impl Queue {
             }
         }
         batch.resolve(answer.map(Arc::new));
-        self.room.add_permits(bytes);
+        self.room.add_permits(permits);
         self.answered.send_modify(|answered| *answered += 1);
     }
 
@@ -247,15 +258,12 @@ impl Queue {
             state.seal();
             std::mem::take(&mut state.ready)
         };
-        for batch in unanswered {
-            self.answer(batch, Err(producer_ended()));
-        }
-        for batch in left {
-            let error = Error::local(
-                Code::Cancelled,
-                None,
-                "the producer ended before the record was sent",
-            );
+        for batch in unanswered.chain(left) {
+            let error = if batch.perhaps_appended {
+                producer_ended()
+            } else {
+                not_sent()
+            };
             self.answer(batch, Err(error));
         }
         self.room.close();
@@ -281,6 +289,14 @@ impl Queue {
         // No code that can panic halfway through a change runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn not_sent() -> Error {
+    Error::local(
+        Code::Cancelled,
+        None,
+        "the producer ended before the record was sent",
+    )
 }
 
 impl State {

@@ -137,10 +137,6 @@ impl Plan {
         request
     }
 
-    pub(super) fn group(&self) -> &str {
-        &self.request.group
-    }
-
     /// Whether the broker ends the stream by itself.
     pub(super) fn has_stop(&self) -> bool {
         self.request.stop.is_some() || !self.request.stop_before.is_empty()

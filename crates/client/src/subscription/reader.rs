@@ -33,6 +33,10 @@ pub(super) struct Reader {
     /// When the broker was last heard.
     heard: Instant,
     backoff: Backoff,
+    /// Set from a failure to the next message, so that one outage is told once.
+    troubled: bool,
+    /// What was wrong with a partition, when there is a stop position.
+    failure: Option<Error>,
 }
 
 enum Received {
@@ -65,6 +69,8 @@ impl Reader {
             stream: None,
             heard: Instant::now(),
             backoff: Backoff::default(),
+            troubled: false,
+            failure: None,
         }
     }
 
@@ -119,7 +125,7 @@ impl Reader {
     async fn receive(&mut self) -> Result<Received> {
         if self.stream.is_none() {
             if self.plan.is_complete() {
-                return Ok(Received::End);
+                return self.finish();
             }
             self.connect().await?;
         }
@@ -132,9 +138,10 @@ impl Reader {
         };
         self.heard = Instant::now();
         self.backoff.reset();
+        self.troubled = false;
         match message {
             Some(response) => Ok(self.take(response)),
-            None if self.plan.has_stop() => Ok(Received::End),
+            None if self.plan.has_stop() => self.finish(),
             None => Err(Error::local(
                 Code::Unavailable,
                 None,
@@ -148,6 +155,7 @@ impl Reader {
         if let Some(status) = response.error {
             let cursor = cursor.unwrap_or_default();
             let error = Error::from_error_status(status);
+            self.note(&cursor, &error);
             let event = Event::Partition(PartitionError { cursor, error });
             return Received::Event(Box::new(event));
         }
@@ -172,6 +180,29 @@ impl Reader {
         }
     }
 
+    /// Remembers what a later stream could not know: where reading goes on, and that what was
+    /// read is not all.
+    fn note(&mut self, cursor: &proto::Cursor, error: &Error) {
+        if self.plan.has_stop() {
+            self.failure.get_or_insert_with(|| error.clone());
+        }
+        let start = error.metadata().get("log-start-offset");
+        if let (true, Some(offset)) = (
+            error.is(reason::OFFSET_TRIMMED),
+            start.and_then(|start| start.parse().ok()),
+        ) {
+            self.plan.moved(&proto::Cursor {
+                offset,
+                ..cursor.clone()
+            });
+        }
+    }
+
+    /// The end of reading; a short read must not look like a whole one.
+    fn finish(&mut self) -> Result<Received> {
+        self.failure.take().map_or(Ok(Received::End), Err)
+    }
+
     /// Waits before the next attempt, or gives the error back when none will help.
     async fn recover(&mut self, error: Error) -> Result<()> {
         self.stream = None;
@@ -189,7 +220,12 @@ impl Reader {
         if !retryable || silent_for.saturating_add(pause) > patience {
             return Err(error);
         }
-        tracing::warn!(%error, ?pause, group = self.plan.group(), "the subscription connects again");
+        if self.troubled {
+            tracing::debug!(%error, ?pause, "the subscription connects once more");
+        } else {
+            tracing::warn!(%error, "the subscription connects again");
+        }
+        self.troubled = true;
         tokio::time::sleep(pause).await;
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use flowstone_client::{
@@ -25,9 +25,7 @@ const PARTITIONS: i32 = 4;
 /// So many more records have been acknowledged when the broker is killed, at least.
 const ACKNOWLEDGED_BEFORE_KILL: usize = 1_000;
 /// The broker is killed long before the writer runs out of records.
-const MORE_RECORDS: usize = 500_000;
-/// How long the writer tries to reach the killed broker.
-const WRITER_PATIENCE: Duration = Duration::from_secs(2);
+const MORE_RECORDS: usize = 100_000;
 const SMALL_BATCH_BYTES: i32 = 16 << 10;
 
 pub(super) struct Story {
@@ -175,7 +173,6 @@ impl Story {
             .producer(TOPIC)
             .batch_bytes(4 << 10)
             .in_flight_bytes(64 << 10)
-            .delivery_timeout(WRITER_PATIENCE)
             .build()
             .await?;
         let broker = self.broker.take().context("the broker is gone")?;
@@ -187,6 +184,8 @@ impl Story {
             kill_once_acknowledged(broker, acknowledged)
         );
         let probed = killed?;
+        // What has not left yet is not to leave any more.
+        producer.abandon().await;
         let before = ledger.acknowledged_count();
         let mut open: u64 = 0;
         for (record, delivery) in written? {

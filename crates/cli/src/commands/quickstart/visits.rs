@@ -11,8 +11,8 @@ use crate::lines::Lines;
 
 /// Visits in the made-up day.
 const VISITS: usize = 4_000;
-/// Ten in the morning of a Saturday in June, in Unix milliseconds.
-const OPENING_MS: i64 = 1_749_290_400_000;
+/// Ten in the morning of a Saturday in June 2019, in Unix milliseconds.
+const OPENING_MS: i64 = 1_560_592_800_000;
 /// Of a file, at most so much is used: it is kept in memory to be compared with.
 const LINES_MAX: usize = 200_000;
 const BYTES_MAX: usize = 64 << 20;
