@@ -1,3 +1,5 @@
+//! Routing against the definition, record by record.
+
 use proptest::prelude::*;
 use prost::Message;
 
