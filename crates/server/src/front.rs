@@ -51,13 +51,11 @@ impl Service<Request<Body>> for Front {
                 return Ok(Status::from(Failure::deadline_passed()).into_http());
             };
             let answer = answer?;
-            // A failure before the first message has its status in the headers, and tonic leaves it there
-            // as it was made.
-            let refused = answer
-                .extensions()
-                .get::<Status>()
-                .filter(|status| !status.metadata().contains_key(REASON_TRAILER))
-                .and_then(|status| transport_refusal(status, uri.path(), max_request_bytes));
+            // A failure before the first message has its status in the headers.
+            let refused = Some(answer.headers())
+                .filter(|headers| !headers.contains_key(REASON_TRAILER))
+                .and_then(Status::from_header_map)
+                .and_then(|status| transport_refusal(&status, uri.path(), max_request_bytes));
             let Some(failure) = refused else {
                 return Ok(answer);
             };
