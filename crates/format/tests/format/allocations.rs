@@ -109,8 +109,9 @@ fn building_a_batch_allocates_nothing_per_record() {
     let run = 0..request.len();
     let mut out = Vec::with_capacity(FRAME_HEADER_LEN + request.len() * 10);
     let info = measure(|| {
-        let header = build_batch(&mut out, &request, from_ref(&run), &META, &limits);
-        assert_eq!(header.unwrap().record_count, limits.max_records);
+        let header = build_batch(&mut out, &request, from_ref(&run), &META, &limits).unwrap();
+        assert_eq!(header.record_count, limits.max_records);
+        assert_eq!(header.check_payload(&out[FRAME_HEADER_LEN..]), Ok(()));
     });
     assert_eq!(info.count_total, 0);
 }

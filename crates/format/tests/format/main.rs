@@ -10,7 +10,9 @@
 mod targets;
 
 mod allocations;
+mod contradictions;
 mod damage;
+mod frames;
 mod golden;
 mod message;
 mod page;
