@@ -9,7 +9,7 @@ mod toml_file;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use flowstone_broker::{BrokerConfig, Limits};
+use flowstone_broker::{BrokerConfig, Limits, OpenError};
 use uuid::Uuid;
 
 use crate::error::ConfigError;
@@ -118,46 +118,29 @@ impl ServerConfig {
         for key in keys::KEYS {
             key.check(self)?;
         }
-        let at_most = |key: &str, value: u32, bound_key: &str, bound: u32| {
-            if value <= bound {
-                return Ok(());
-            }
-            Err(ConfigError::Invalid {
-                key: key.to_owned(),
-                detail: format!("{value} is more than {bound_key} = {bound}"),
-            })
-        };
-        let limits = &self.limits;
-        at_most(
-            "limits.max_record_bytes",
-            limits.max_record_bytes,
-            "limits.max_request_bytes",
-            limits.max_request_bytes,
-        )?;
-        at_most(
-            "limits.max_request_bytes",
-            limits.max_request_bytes,
-            "limits.max_produce_bytes_in_flight",
-            limits.max_produce_bytes_in_flight,
-        )?;
-        at_most(
-            "limits.default_response_bytes",
-            limits.default_response_bytes,
-            "limits.max_response_bytes",
-            limits.max_response_bytes,
-        )?;
-        at_most(
-            "limits.max_partitions_per_topic",
-            limits.max_partitions_per_topic,
-            "limits.max_partitions",
-            limits.max_partitions,
-        )?;
-        at_most(
-            "http2.stream_window_bytes",
-            self.http2.stream_window_bytes,
-            "http2.connection_window_bytes",
-            self.http2.connection_window_bytes,
-        )
+        self.broker_config()
+            .validate()
+            .map_err(|error| match error {
+                OpenError::InvalidConfig { field, detail } => ConfigError::Invalid {
+                    key: keys::path_of(field),
+                    detail,
+                },
+                other => ConfigError::Invalid {
+                    key: "storage".to_owned(),
+                    detail: other.to_string(),
+                },
+            })?;
+        let http2 = &self.http2;
+        if http2.stream_window_bytes > http2.connection_window_bytes {
+            return Err(ConfigError::Invalid {
+                key: "http2.stream_window_bytes".to_owned(),
+                detail: format!(
+                    "{} is more than http2.connection_window_bytes = {}",
+                    http2.stream_window_bytes, http2.connection_window_bytes
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// What the broker below is opened with.

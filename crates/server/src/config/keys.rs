@@ -190,9 +190,9 @@ pub(super) const KEYS: &[Key] = &[
     },
     number!(
         "storage",
-        "segment_bytes",
-        16 * MIB,
-        64 * KIB * MIB,
+        "default_segment_bytes",
+        MIB,
+        16 * KIB * MIB,
         default_segment_bytes,
         "Capacity of a segment file where the topic names none. Retention removes whole segments, so small \
          ones keep closer to it; each is one memory map and two files."
@@ -217,7 +217,7 @@ pub(super) const KEYS: &[Key] = &[
         "storage",
         "floor_idle_ms",
         1,
-        HOUR_MS,
+        60 * SECOND_MS,
         floor_idle_ms,
         "How long nothing is committed before the proof of what is durable is synced itself."
     ),
@@ -241,9 +241,10 @@ pub(super) const KEYS: &[Key] = &[
         "limits",
         "max_request_bytes",
         KIB,
-        6 * MIB,
+        8 * MIB,
         limits.max_request_bytes,
-        "Size of all records of one produce request."
+        "Size of all records of one produce request. With what the broker adds to each record it must fit into \
+         8 MiB, so a high limit takes a lower `max_records_per_request`."
     ),
     number!(
         "limits",
@@ -304,6 +305,14 @@ pub(super) const KEYS: &[Key] = &[
     ),
     number!(
         "limits",
+        "min_segment_bytes",
+        64 * KIB,
+        KIB * MIB,
+        limits.min_segment_bytes,
+        "The smallest segment capacity that a topic may ask for. One request always has to fit."
+    ),
+    number!(
+        "limits",
         "max_labels_per_topic",
         0,
         1_024,
@@ -322,7 +331,7 @@ pub(super) const KEYS: &[Key] = &[
         "limits",
         "max_cursors_per_commit",
         1,
-        1_000_000,
+        100_000,
         limits.max_cursors_per_commit,
         "Cursors of one `CommitOffsets` request."
     ),
@@ -385,6 +394,12 @@ pub(super) const KEYS: &[Key] = &[
         "The largest HTTP/2 frame taken from a client. Large frames cost the least CPU for each byte."
     ),
 ];
+
+/// `section.name` of a setting that the broker names by its field alone.
+pub(super) fn path_of(field: &str) -> String {
+    let key = KEYS.iter().find(|key| key.name == field);
+    key.map_or_else(|| field.to_owned(), Key::path)
+}
 
 impl Key {
     /// `section.name`, as it is told in messages.

@@ -80,6 +80,29 @@ fn every_number_is_read_into_a_place_of_its_own() {
 }
 
 #[test]
+fn every_limit_of_the_broker_can_be_set() {
+    // A new limit fails to compile here until it stands in the table.
+    let Limits {
+        max_record_bytes: _,
+        max_request_bytes: _,
+        max_records_per_request: _,
+        default_response_bytes: _,
+        max_response_bytes: _,
+        max_produce_bytes_in_flight: _,
+        max_topics: _,
+        max_partitions_per_topic: _,
+        max_partitions: _,
+        min_segment_bytes: _,
+        max_labels_per_topic: _,
+        max_committed_offsets: _,
+        max_cursors_per_commit: _,
+        max_subscriptions: _,
+    } = Limits::default();
+    let set = keys::KEYS.iter().filter(|key| key.section == "limits");
+    assert_eq!(set.count(), 14);
+}
+
+#[test]
 fn values_are_taken() {
     let config = read(
         "[server]\nlisten = \"0.0.0.0:9\"\nadvertised_endpoint = \"broker:9\"\n\
@@ -134,7 +157,19 @@ fn wrong_values_are_refused_with_what_would_be_right() {
         ("server = 1", "a table"),
         (
             "[limits]\nmax_record_bytes = 4_000_000",
+            "limits.max_record_bytes",
+        ),
+        (
+            "[limits]\nmax_request_bytes = 8_000_000",
             "limits.max_request_bytes",
+        ),
+        (
+            "[limits]\nmax_partitions = 100",
+            "limits.max_partitions_per_topic",
+        ),
+        (
+            "[limits]\ndefault_response_bytes = 5_000_000",
+            "limits.default_response_bytes",
         ),
         (
             "[http2]\nstream_window_bytes = 10_000_000",

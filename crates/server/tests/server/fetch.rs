@@ -355,6 +355,44 @@ async fn damage_is_told_and_never_served() {
         .await
         .expect_err("offline");
     assert_refused(&status, Code::DataLoss, "CORRUPT_SEGMENT", &[]);
+
+    let subscribe = v1::SubscribeRequest {
+        topic: "visits".to_owned(),
+        stop: Some(v1::StopPosition {
+            position: Some(v1::stop_position::Position::CurrentEnd(true)),
+        }),
+        ..v1::SubscribeRequest::default()
+    };
+    let mut stream = server
+        .log()
+        .subscribe(subscribe)
+        .await
+        .expect("open")
+        .into_inner();
+    let first = stream.message().await.expect("undamaged").expect("goes on");
+    assert_eq!(
+        first.records.iter().map(text).collect::<Vec<_>>(),
+        ["before"]
+    );
+    let second = stream
+        .message()
+        .await
+        .expect("told inside")
+        .expect("goes on");
+    let error = second.error.expect("a failure");
+    assert_eq!(error.reason, "CORRUPT_SEGMENT");
+    assert_eq!(second.cursor.expect("told").offset, 1);
+    let status = stream
+        .message()
+        .await
+        .expect_err("a short read never looks like a whole one");
+    assert_refused(
+        &status,
+        Code::DataLoss,
+        "CORRUPT_SEGMENT",
+        &[("offset", "1")],
+    );
+
     let get = v1::GetTopicRequest {
         topic: "visits".to_owned(),
     };

@@ -361,6 +361,35 @@ async fn a_deadline_that_passes_before_the_sync_leaves_the_outcome_unknown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_passes_before_there_is_room_appends_nothing() {
+    let gate = Gate::default();
+    let dir = std::sync::Arc::new(tempfile::tempdir().expect("a directory"));
+    let server = TestServer::start_in(dir, gate.env(), |config| {
+        config.limits.max_record_bytes = 1_000_000;
+        config.limits.max_request_bytes = 1_000_000;
+        config.limits.max_produce_bytes_in_flight = 1 << 20;
+    })
+    .await;
+    server.create_topic("visits", 1).await;
+    server.append("visits", 0, &["first"]).await;
+
+    gate.shut();
+    let large = "x".repeat(900_000);
+    let mut log = server.log();
+    let request = to("visits", &[&large]);
+    let holding = tokio::spawn(async move { log.produce(request).await });
+    gate.somebody_waits().await;
+    let mut request = tonic::Request::new(to("visits", &[&large]));
+    request.set_timeout(Duration::from_secs(1));
+    let status = server.log().produce(request).await.expect_err("no room");
+    assert_refused(&status, Code::ResourceExhausted, "THROTTLED", &[]);
+    gate.open();
+    holding.await.expect("no panic").expect("appended");
+    assert_eq!(server.values("visits", 0).await.len(), 2);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_goes_away_does_not_cancel_the_append() {
     let gate = Gate::default();
     let dir = std::sync::Arc::new(tempfile::tempdir().expect("a directory"));

@@ -133,22 +133,23 @@ async fn streams_end_with_shutting_down() {
         .expect("appended");
 
     let mut log = server.log();
-    let waiting = tokio::spawn(async move {
-        log.fetch(v1::FetchRequest {
-            topic: "visits".to_owned(),
-            start: Some(v1::StartPosition {
-                position: Some(v1::start_position::Position::Offset(2)),
-            }),
-            max_wait: Some(prost_types::Duration {
-                seconds: 30,
-                nanos: 0,
-            }),
-            ..v1::FetchRequest::default()
-        })
-        .await
-    });
-    // A request that is answered behind the fetch shows that the server has begun with it.
-    server.values("visits", 0).await;
+    let mut waiting = Box::pin(log.fetch(v1::FetchRequest {
+        topic: "visits".to_owned(),
+        start: Some(v1::StartPosition {
+            position: Some(v1::start_position::Position::Offset(2)),
+        }),
+        max_wait: Some(prost_types::Duration {
+            seconds: 30,
+            nanos: 0,
+        }),
+        ..v1::FetchRequest::default()
+    }));
+    // What was sent behind the fetch on the same connection is answered, so the fetch has come.
+    tokio::select! {
+        biased;
+        fetched = &mut waiting => panic!("there is nothing to fetch: {fetched:?}"),
+        _ = server.values("visits", 0) => {}
+    }
 
     let started = Instant::now();
     let (_, served) = server.begin_stop();
@@ -162,10 +163,7 @@ async fn streams_end_with_shutting_down() {
     assert_refused(&status, Code::Unavailable, "SHUTTING_DOWN", &[]);
     let status = answers.message().await.expect_err("it ends with a reason");
     assert_refused(&status, Code::Unavailable, "SHUTTING_DOWN", &[]);
-    let fetched = waiting
-        .await
-        .expect("no panic")
-        .expect("answered with nothing");
+    let fetched = waiting.await.expect("answered with nothing");
     assert!(fetched.into_inner().records.is_empty());
     served.await.expect("no panic").expect("stops cleanly");
     assert!(
