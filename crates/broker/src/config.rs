@@ -36,6 +36,9 @@ pub struct BrokerConfig {
     pub floor_idle_ms: u64,
     /// How often the retention of topics is applied.
     pub retention_interval_ms: u64,
+    /// One of the broker's own logs gets a snapshot, and loses what that stands for, once it has
+    /// grown by this much and by twice its last snapshot.
+    pub snapshot_interval_bytes: u64,
     /// What to do after a failed sync. The default writes the reason to stderr and aborts the
     /// process; nothing may be read from or written to the data directory in this process after it.
     pub on_fatal: OnFatal,
@@ -86,6 +89,7 @@ impl BrokerConfig {
             expected_cluster_id: None,
             floor_idle_ms: 100,
             retention_interval_ms: 30_000,
+            snapshot_interval_bytes: 4 << 20,
             on_fatal: Arc::new(|reason| {
                 eprintln!("flowstone: {reason}");
                 std::process::abort();
@@ -107,6 +111,11 @@ impl BrokerConfig {
             "retention_interval_ms",
             self.retention_interval_ms,
             1..=86_400_000,
+        )?;
+        check(
+            "snapshot_interval_bytes",
+            self.snapshot_interval_bytes,
+            4096..=1 << 30,
         )?;
         check("append_threads", self.append_threads as u64, 0..=1024)?;
         check("read_threads", self.read_threads as u64, 0..=1024)
@@ -143,6 +152,7 @@ impl fmt::Debug for BrokerConfig {
             .field("expected_cluster_id", &self.expected_cluster_id)
             .field("floor_idle_ms", &self.floor_idle_ms)
             .field("retention_interval_ms", &self.retention_interval_ms)
+            .field("snapshot_interval_bytes", &self.snapshot_interval_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -61,8 +61,12 @@ pub(crate) type Alone = OwnedRwLockWriteGuard<()>;
 
 impl<S: StateMachine> InternalLog<S> {
     /// Builds the state from what the partition holds.
-    pub(crate) fn replay(partition: Arc<Partition>, path: PathBuf) -> Result<Self, ReplayError> {
-        let (state, growth) = replay::replay(&partition)?;
+    pub(crate) fn replay(
+        partition: Arc<Partition>,
+        path: PathBuf,
+        snapshot_interval_bytes: u64,
+    ) -> Result<Self, ReplayError> {
+        let (state, growth) = replay::replay(&partition, snapshot_interval_bytes)?;
         Ok(Self {
             partition,
             path,

@@ -110,7 +110,7 @@ fn open_metadata(
     floor: &FloorKeeper,
 ) -> Result<InternalLog<MetadataState>, OpenError> {
     let (partition, path) = open_internal(config, env, floor, METADATA, "metadata");
-    replay(partition, &path).map_err(|error| match error {
+    replay(config, partition, &path).map_err(|error| match error {
         ReplayError::Newer { .. } => OpenError::NewerFormat {
             path,
             detail: error.to_string(),
@@ -126,7 +126,7 @@ fn open_offsets(
     floor: &FloorKeeper,
 ) -> Result<Result<Arc<InternalLog<OffsetsState>>, Error>, OpenError> {
     let (partition, path) = open_internal(config, env, floor, OFFSETS, "offsets");
-    match replay(Arc::clone(&partition), &path) {
+    match replay(config, Arc::clone(&partition), &path) {
         Ok(log) => Ok(Ok(Arc::new(log))),
         Err(error @ ReplayError::Newer { .. }) => Err(OpenError::NewerFormat {
             path,
@@ -146,10 +146,15 @@ fn open_offsets(
 }
 
 fn replay<S: StateMachine>(
+    config: &BrokerConfig,
     partition: Arc<Partition>,
     path: &Path,
 ) -> Result<InternalLog<S>, ReplayError> {
-    InternalLog::replay(partition, path.to_path_buf())
+    InternalLog::replay(
+        partition,
+        path.to_path_buf(),
+        config.snapshot_interval_bytes,
+    )
 }
 
 fn open_internal(

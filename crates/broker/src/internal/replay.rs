@@ -22,7 +22,10 @@ pub(crate) enum ReplayError {
 const READ_BYTES: usize = 4 << 20;
 const MAX_SNAPSHOT_BYTES: u64 = 4 << 30;
 
-pub(super) fn replay<S: StateMachine>(partition: &Partition) -> Result<(S, Growth), ReplayError> {
+pub(super) fn replay<S: StateMachine>(
+    partition: &Partition,
+    snapshot_interval_bytes: u64,
+) -> Result<(S, Growth), ReplayError> {
     if let Some(refusal) = partition.refusal() {
         return Err(ReplayError::Damaged {
             detail: refusal.to_string(),
@@ -33,7 +36,7 @@ pub(super) fn replay<S: StateMachine>(partition: &Partition) -> Result<(S, Growt
         max_records: u32::MAX,
         before: None,
     };
-    let mut replay = Replay::<S>::default();
+    let mut replay = Replay::<S>::new(snapshot_interval_bytes);
     let mut next = partition.log_start_offset();
     while next < partition.high_watermark() {
         let batch = partition.read(next, &limit).map_err(damaged)?;
@@ -54,7 +57,7 @@ pub(super) fn replay<S: StateMachine>(partition: &Partition) -> Result<(S, Growt
 }
 
 /// A replay in progress.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Replay<S> {
     pub(super) state: S,
     /// The snapshot whose end has not come yet. A crash may have left it without one.
@@ -69,6 +72,14 @@ struct Collecting {
 }
 
 impl<S: StateMachine> Replay<S> {
+    pub(super) fn new(snapshot_interval_bytes: u64) -> Self {
+        Self {
+            state: S::default(),
+            collecting: None,
+            growth: Growth::new(snapshot_interval_bytes),
+        }
+    }
+
     /// Takes the value of the next record.
     pub(super) fn take(&mut self, offset: u64, value: &[u8]) -> Result<(), ReplayError> {
         let at = |detail: String| ReplayError::Damaged {
@@ -108,7 +119,7 @@ impl<S: StateMachine> Replay<S> {
                     .filter(|snapshot| snapshot.bytes.len() as u64 == snapshot.total_bytes)
                     .ok_or_else(|| at("the end of a snapshot that is not whole".to_owned()))?;
                 self.state = S::restore(decode(offset, &snapshot.bytes)?).map_err(at)?;
-                self.growth = Growth::after_snapshot(snapshot.total_bytes);
+                self.growth.snapshot_made(snapshot.total_bytes);
             }
         }
         Ok(())

@@ -11,13 +11,13 @@ use crate::core::Core;
 use crate::internal::entry::{EntryKind, SnapshotBegin, SnapshotEnd};
 use crate::internal::{InternalLog, StateMachine};
 
-/// Below this much a log is not worth a snapshot.
-const MIN_GROWTH_BYTES: u64 = 4 << 20;
 const CHUNK_BYTES: usize = 512 << 10;
 
 /// How much a log has grown since its last snapshot.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Growth {
+    /// Below this much a log is not worth a snapshot.
+    interval_bytes: u64,
     snapshot_bytes: u64,
     since_bytes: u64,
     /// Set while a snapshot is on its way.
@@ -25,12 +25,21 @@ pub(super) struct Growth {
 }
 
 impl Growth {
-    pub(super) fn after_snapshot(snapshot_bytes: u64) -> Self {
+    pub(super) fn new(interval_bytes: u64) -> Self {
         Self {
-            snapshot_bytes,
+            interval_bytes,
+            snapshot_bytes: 0,
             since_bytes: 0,
             pending: false,
         }
+    }
+
+    /// Begins anew behind a snapshot.
+    pub(super) fn snapshot_made(&mut self, snapshot_bytes: u64) {
+        *self = Self {
+            snapshot_bytes,
+            ..Self::new(self.interval_bytes)
+        };
     }
 
     /// Counts what was appended. True if a snapshot has become due, which is told once.
@@ -42,7 +51,7 @@ impl Growth {
     }
 
     fn is_due(&self) -> bool {
-        self.since_bytes > MIN_GROWTH_BYTES.max(2 * self.snapshot_bytes)
+        self.since_bytes > self.interval_bytes.max(2 * self.snapshot_bytes)
     }
 
     /// It is tried again after as much growth as the first time.
@@ -95,7 +104,7 @@ impl<S: StateMachine> InternalLog<S> {
         }
         self.append_entry(core, EntryKind::End(SnapshotEnd {}))
             .await?;
-        *self.growth() = Growth::after_snapshot(total_bytes);
+        self.growth().snapshot_made(total_bytes);
         self.with_log(core, |log| log.trim(begin).map(|_: Offset| ()))
     }
 
@@ -121,15 +130,16 @@ mod tests {
 
     #[test]
     fn a_snapshot_is_due_at_twice_the_last_one_and_told_once() {
-        let mut growth = Growth::after_snapshot(10 << 20);
-        assert!(!growth.grew(20 << 20));
+        let mut growth = Growth::new(100);
+        growth.snapshot_made(1000);
+        assert!(!growth.grew(2000));
         assert!(growth.grew(1));
-        assert!(!growth.grew(1 << 20), "it is on its way");
-        let mut small = Growth::default();
-        assert!(!small.grew(MIN_GROWTH_BYTES));
+        assert!(!growth.grew(500), "it is on its way");
+        let mut small = Growth::new(100);
+        assert!(!small.grew(100));
         assert!(small.grew(1));
         small.failed();
-        assert!(!small.grew(MIN_GROWTH_BYTES));
+        assert!(!small.grew(100));
         assert!(small.grew(1), "it is tried again");
     }
 }

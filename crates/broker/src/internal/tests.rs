@@ -66,7 +66,7 @@ fn snapshot(sum: u64) -> Vec<Vec<u8>> {
 }
 
 fn replay(values: &[Vec<u8>]) -> Result<u64, ReplayError> {
-    let mut replay = Replay::<Sum>::default();
+    let mut replay = Replay::<Sum>::new(4096);
     for (offset, value) in (0..).zip(values) {
         replay.take(offset, value)?;
     }
