@@ -25,12 +25,12 @@ const STORY: &str = "error";
 /// Runs the one command that was asked for.
 pub(crate) async fn run(cli: Cli) -> Result<()> {
     let Cli { global, command } = cli;
-    let level = match command {
-        Command::Serve(_) => SERVER,
-        Command::Quickstart(_) => STORY,
-        _ => QUIET,
+    let (level, short) = match command {
+        Command::Serve(_) => (SERVER, false),
+        Command::Quickstart(_) => (STORY, true),
+        _ => (QUIET, true),
     };
-    logging::start(&global, level)?;
+    logging::start(&global, level, short)?;
     match command {
         Command::Serve(args) => serve::run(args).await,
         Command::Topic(command) => topic::run(&global, command).await,

@@ -11,7 +11,7 @@ const PIECE_BYTES: usize = 256 << 10;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LineError {
     /// The line is longer than allowed; the rest of the input was not read.
-    #[error("the line is longer than {limit} bytes")]
+    #[error("the line is longer than {limit} bytes, the largest record allowed")]
     TooLong { limit: usize },
     #[error(transparent)]
     Io(#[from] io::Error),

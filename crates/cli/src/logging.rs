@@ -19,8 +19,9 @@ pub(crate) enum LogFormat {
     Json,
 }
 
-/// Starts logging, at `default_level` unless the command line says otherwise.
-pub(crate) fn start(global: &Global, default_level: &str) -> Result<()> {
+/// Starts logging, at `default_level` unless the command line says otherwise. What people read
+/// beside the answer of a command is `short`: without time and module.
+pub(crate) fn start(global: &Global, default_level: &str, short: bool) -> Result<()> {
     let directives = global.log.as_deref().unwrap_or(default_level);
     let filter = EnvFilter::builder().parse(directives).map_err(|error| {
         Failure::Usage(format!(
@@ -33,6 +34,7 @@ pub(crate) fn start(global: &Global, default_level: &str) -> Result<()> {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     match global.log_format {
+        LogFormat::Text if short => log.without_time().with_target(false).init(),
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),
     }

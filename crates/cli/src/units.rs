@@ -141,9 +141,26 @@ pub(crate) fn show_time(ms: i64) -> String {
     Timestamp::from_millisecond(ms).map_or_else(|_| format!("{ms} ms"), |time| format!("{time:.3}"))
 }
 
-/// A duration as it could be written, in the units that suit it.
+/// A duration as it could be written, such as `7d`, `12h 30m` or `250ms`.
 pub(crate) fn show_duration(duration: Duration) -> String {
-    humantime::format_duration(duration).to_string()
+    let mut rest_ms = duration.as_millis();
+    let mut parts = Vec::new();
+    for (unit, ms) in [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ] {
+        if rest_ms >= ms {
+            parts.push(format!("{}{unit}", rest_ms / ms));
+            rest_ms %= ms;
+        }
+    }
+    if parts.is_empty() {
+        return "0s".to_owned();
+    }
+    parts.join(" ")
 }
 
 #[cfg(test)]
@@ -178,6 +195,14 @@ mod tests {
         let week = Duration::from_secs(7 * 24 * 3600);
         assert_eq!(parse_duration_setting("7d"), Ok(Setting::Value(week)));
         assert!(parse_duration_setting("soon").unwrap_err().contains("none"));
+    }
+
+    #[test]
+    fn durations_are_shown_as_they_are_written() {
+        for text in ["0s", "7d", "12h 30m", "1d 1ms", "90d", "59s"] {
+            let duration = parse_duration(text).unwrap();
+            assert_eq!(show_duration(duration), text);
+        }
     }
 
     #[test]

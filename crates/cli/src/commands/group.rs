@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use flowstone_client::{Client, Group, GroupOffset, GroupState, timestamp_to_ms};
+use flowstone_client::{Client, Group, GroupOffset, GroupState, Member, timestamp_to_ms};
 use serde::Serialize;
 
 use crate::args::Global;
@@ -94,7 +94,7 @@ fn print_details(group: &Group) -> Result<()> {
                 .map(|held| format!("{}/{}", held.topic, held.partition))
                 .collect();
             members.row(vec![
-                member.member.clone(),
+                name_of(member).to_owned(),
                 member.peer.clone(),
                 partitions.join(" "),
             ]);
@@ -124,6 +124,13 @@ fn print_details(group: &Group) -> Result<()> {
         offsets.print()?;
     }
     Ok(())
+}
+
+fn name_of(member: &Member) -> &str {
+    match member.member.as_str() {
+        "" => "(no name)",
+        name => name,
+    }
 }
 
 fn state(group: &Group) -> &'static str {

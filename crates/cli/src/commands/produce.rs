@@ -109,6 +109,9 @@ pub(crate) async fn run(global: &Global, args: ProduceArgs) -> Result<()> {
     drop(progress);
 
     let summary = Summary::new(&producer, records, value_bytes, begun.elapsed());
+    if stop.is_asked() {
+        eprintln!("interrupted; the rest of the input was not read");
+    }
     summary.print(global.output, sent.is_ok() && flushed.is_ok());
     // What the broker refused is the cause, whatever became of the reading.
     flushed?;

@@ -223,9 +223,9 @@ impl Driver {
             }
         };
         if self.troubled {
-            tracing::debug!(%error, unanswered = sent.len(), "the produce stream ended again");
+            tracing::debug!(%error, unanswered_requests = sent.len(), "the produce stream ended again");
         } else {
-            tracing::warn!(%error, unanswered = sent.len(), "the produce stream ended");
+            tracing::warn!(%error, unanswered_requests = sent.len(), "the produce stream ended");
         }
         self.troubled = true;
         let now = Instant::now();
