@@ -87,7 +87,7 @@ pub struct SegmentEntry {
     pub last_epoch: u64,
     /// Entry index of its first frame.
     pub first_index: u64,
-    /// Entry index of its last frame; without meaning while it is active.
+    /// Entry index of its last frame; while it is active, or empty, one less than the first.
     pub last_index: u64,
     /// The salt in its header.
     pub salt: u64,
@@ -97,7 +97,7 @@ pub struct SegmentEntry {
     pub last_header_crc: u32,
     /// Greatest timestamp of its records, Unix milliseconds; without meaning while it is active.
     pub max_timestamp_ms: i64,
-    /// append_ms of its last frame; without meaning while it is active.
+    /// append_ms of its last frame; while it is active, or empty, of the last frame before it.
     pub last_append_ms: i64,
     /// Where the file is.
     pub location: Location,

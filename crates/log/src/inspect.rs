@@ -15,7 +15,7 @@ use crate::error::{Damage, LogError};
 use crate::floor::Floor;
 use crate::recover::active::{Ending, examine};
 use crate::recover::files;
-use crate::scan::{Scan, ScanError};
+use crate::scan::{Bad, Scan, ScanError};
 use crate::tail::Tail;
 
 /// One frame as it lies in a file.
@@ -251,7 +251,7 @@ fn walk(
                     Ok(Some(frame)) => note(frame.position, &frame.header, scan.payload(&frame)),
                     Ok(None) if scan.tail() == Tail::after(entry) => break None,
                     Ok(None) => break Some("it ends otherwise than the MANIFEST says".to_string()),
-                    Err(ScanError::Bad { detail, .. }) => break Some(detail),
+                    Err(ScanError::Bad(Bad { detail, .. })) => break Some(detail),
                     Err(ScanError::Io(error)) => {
                         break Some(format!("it could not be read: {error}"));
                     }

@@ -6,7 +6,7 @@ use flowstone_format::{Offset, Position, SegmentEntry, SegmentState, segment_nam
 
 use crate::error::LogError;
 use crate::log::Log;
-use crate::scan::{Scan, ScanError};
+use crate::scan::{Bad, Scan, ScanError};
 use crate::tail::Tail;
 use crate::view::SegmentView;
 
@@ -214,7 +214,7 @@ impl Log {
                 }
                 Ok(None) => return Err(LogError::NotABoundary { offset: at }),
                 Err(ScanError::Io(error)) => return Err(LogError::io("read", &path)(error)),
-                Err(ScanError::Bad { detail, .. }) => {
+                Err(ScanError::Bad(Bad { detail, .. })) => {
                     return Err(crate::error::Damage {
                         offset: scan.tail().next_offset,
                         path,

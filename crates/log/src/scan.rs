@@ -16,15 +16,21 @@ pub(crate) struct FrameAt {
     pub(crate) position: Position,
 }
 
+/// Bytes that are not the next frame.
+#[derive(Debug)]
+pub(crate) struct Bad {
+    /// The frame's length, when its header was valid by itself.
+    pub(crate) frame_len: Option<u64>,
+    /// The header is whole, and of a version, kind or codec that this one does not know.
+    pub(crate) newer: bool,
+    pub(crate) detail: String,
+}
+
 /// Why a scan stopped before its limit.
 #[derive(Debug)]
 pub(crate) enum ScanError {
-    /// The bytes at the scan's position are not the next frame. `frame_len` is there when the
-    /// header was valid by itself.
-    Bad {
-        frame_len: Option<u64>,
-        detail: String,
-    },
+    /// What lies at the scan's position is not the next frame.
+    Bad(Bad),
     /// The file could not be read there. Never taken for a torn tail.
     Io(io::Error),
 }
@@ -81,20 +87,18 @@ impl<'a> Scan<'a> {
         let window = self.bytes(left.min(u64::from(MAX_HEADER_LEN)))?;
         let (header, header_crc) =
             FrameHeader::decode(window, salt, at).map_err(|error| bad(None, &error))?;
-        if let Err(detail) = self.tail.admits(&header) {
-            return Err(ScanError::Bad {
+        let misfit = self.tail.admits(&header).and_then(|()| {
+            let len = header.frame_len();
+            let fits = len <= left;
+            fits.then_some(())
+                .ok_or_else(|| format!("the frame has {len} bytes, and {left} follow"))
+        });
+        if let Err(detail) = misfit {
+            return Err(ScanError::Bad(Bad {
                 frame_len: Some(header.frame_len()),
+                newer: false,
                 detail,
-            });
-        }
-        if header.frame_len() > left {
-            return Err(ScanError::Bad {
-                detail: format!(
-                    "the frame has {} bytes, and {left} follow",
-                    header.frame_len()
-                ),
-                frame_len: Some(header.frame_len()),
-            });
+            }));
         }
         let payload = &self.bytes(header.frame_len())?[usize::from(header.header_len)..];
         if let Err(error) = header.check_payload(payload) {
@@ -132,8 +136,9 @@ impl<'a> Scan<'a> {
 }
 
 fn bad(frame_len: Option<u64>, error: &FrameError) -> ScanError {
-    ScanError::Bad {
+    ScanError::Bad(Bad {
         frame_len,
+        newer: error.is_newer(),
         detail: error.to_string(),
-    }
+    })
 }

@@ -240,7 +240,8 @@ fn push_sparse(
         Some(last) => at - last.position >= interval_bytes,
         None => true,
     };
-    if due {
+    // A frame that takes no offset cannot be sought by one.
+    if due && header.offset_span > 0 {
         index.push(IndexEntry {
             offset: header.base_offset,
             position: at,

@@ -14,7 +14,7 @@ use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::log::FIRST_FRAME;
-use crate::scan::{FrameAt, Scan, ScanError};
+use crate::scan::{Bad, FrameAt, Scan, ScanError};
 use crate::tail::Tail;
 use crate::view::SegmentView;
 
@@ -178,7 +178,7 @@ pub(crate) fn examine(
                 on_frame(&frame, walk.payload(&frame));
             }
             Ok(None) => break None,
-            Err(ScanError::Bad { frame_len, detail }) => break Some((frame_len, detail)),
+            Err(ScanError::Bad(bad)) => break Some(bad),
             Err(ScanError::Io(error)) => return Err(error),
         }
     };
@@ -210,10 +210,10 @@ fn judge(
     file: &dyn File,
     salt: u64,
     end: Position,
-    bad: Option<(Option<u64>, String)>,
+    bad: Option<Bad>,
     floor: &mut Position,
 ) -> io::Result<Ending> {
-    let Some((frame_len, detail)) = bad else {
+    let Some(bad) = bad else {
         return Ok(Ending::Clean);
     };
     let Some(last_nonzero) = torn::last_nonzero(file, end.get())? else {
@@ -222,11 +222,12 @@ fn judge(
     if let Some(behind) = torn::durable_upto_behind(file, end.get(), salt)? {
         *floor = (*floor).max(behind);
     }
-    let own_len = frame_len.unwrap_or(FRAME_HEADER_LEN as u64);
-    if end >= *floor && torn::is_torn(file, end.get(), own_len, last_nonzero)? {
+    // A frame that a newer version wrote is whole; cutting it off would lose it.
+    let own_len = bad.frame_len.unwrap_or(FRAME_HEADER_LEN as u64);
+    if end >= *floor && !bad.newer && torn::is_torn(file, end.get(), own_len, last_nonzero)? {
         return Ok(Ending::Torn);
     }
-    Ok(Ending::Rot(detail))
+    Ok(Ending::Rot(bad.detail))
 }
 
 /// Writes the valid bytes above the floor again, unchanged, so that they are dirty whatever a

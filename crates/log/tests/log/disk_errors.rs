@@ -215,3 +215,31 @@ fn an_error_at_every_operation_acknowledges_nothing_that_is_lost() {
         );
     }
 }
+
+#[test]
+fn a_read_error_while_opening_is_neither_a_torn_tail_nor_rot() {
+    let mut refused = 0;
+    for nth in 1..=20 {
+        let rig = Rig::new(nth);
+        let mut log = rig.open_log();
+        // Its sectors of zeros would pass for a torn write.
+        rig.put(&mut log, &[record(&[0; 3000], 0)]).unwrap();
+        drop(log);
+        rig.disk.fail_nth(OpKind::Read, nth, io::ErrorKind::Other);
+        match rig.open() {
+            Err(LogError::Io { .. } | LogError::Header { .. }) => refused += 1,
+            Err(error) => panic!("read {nth}: {error}"),
+            Ok((log, _)) => {
+                assert_eq!(log.damage(), None, "read {nth}");
+                assert_eq!(log.log_end_offset().get(), 1, "read {nth}");
+            }
+        }
+        rig.disk.clear_faults();
+        assert_eq!(
+            read_all(&rig.open_log()),
+            [(0, vec![0; 3000])],
+            "read {nth}"
+        );
+    }
+    assert!(refused >= 3, "only {refused} reads were made while opening");
+}
