@@ -1,4 +1,4 @@
-//! The real disk behind a gate: writes and syncs wait while it is shut, and space can run out.
+//! The real disk behind a gate: writes and syncs of segments wait while it is shut, and space can run out.
 
 use std::fmt;
 use std::io;
@@ -31,7 +31,7 @@ impl Gate {
         }
     }
 
-    /// From now on writes and syncs of data wait.
+    /// From now on writes and syncs of segments wait.
     pub(crate) fn shut(&self) {
         self.change(|state| state.shut = true);
     }
@@ -94,6 +94,12 @@ struct GatedDisk(Gate);
 impl Disk for GatedDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let file = RealDisk.open(path, mode)?;
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "segment")
+        {
+            return Ok(file);
+        }
         Ok(Arc::new(GatedFile {
             file,
             gate: self.0.clone(),

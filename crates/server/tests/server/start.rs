@@ -14,7 +14,7 @@ async fn refused(config: ServerConfig) -> String {
     }
 }
 
-/// All files and what they hold.
+/// All files and what they hold. FLOOR aside, which a running server writes when it finds the time.
 fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
@@ -23,7 +23,7 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
             let path = entry.expect("readable").path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if !path.ends_with("FLOOR") {
                 found.push((
                     path.display().to_string(),
                     std::fs::read(&path).expect("readable"),

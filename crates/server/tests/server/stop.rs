@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::gated_disk::Gate;
-use crate::harness::{TestServer, assert_refused, to};
+use crate::harness::{TestServer, assert_refused, to, trailer};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn produces_in_flight_are_finished_and_all_acknowledged_ones_are_there_after() {
@@ -45,13 +45,13 @@ async fn produces_in_flight_are_finished_and_all_acknowledged_ones_are_there_aft
     let mut acknowledged = Vec::new();
     for writer in writers {
         let (values, status) = writer.await.expect("no panic");
-        assert!(
-            matches!(
-                status.code(),
-                Code::Unavailable | Code::Cancelled | Code::Unknown
-            ),
-            "{status:?}"
-        );
+        let told = trailer(&status, "reason");
+        match status.code() {
+            Code::Unavailable => {}
+            // The connection was closed before the broker had seen the call.
+            Code::Internal | Code::Cancelled | Code::Unknown => assert_eq!(told, None),
+            _ => panic!("{status:?}"),
+        }
         acknowledged.extend(values);
     }
     assert!(acknowledged.len() >= 100);
