@@ -26,6 +26,7 @@
 //! types they have on the wire: partitions are `i32`, offsets are `i64`.
 
 mod backoff;
+mod calls;
 mod client;
 mod error;
 mod position;

@@ -1,26 +1,27 @@
 //! `flowstone produce`: a record a line, from files or standard input.
 
+mod record_maker;
+mod summary;
+
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Error, Result};
-use bytes::Bytes;
 use clap::Args;
-use flowstone_client::{Acks, Header, Producer, Record, reason};
-use serde::Serialize;
+use flowstone_client::{Acks, Producer, reason};
 use tokio::fs::File;
 use tokio::io::AsyncRead;
 
 use super::topic::AcksArg;
 use crate::args::{Global, Switch};
 use crate::connection::{connect, retry_streams_for};
-use crate::format::unescape;
 use crate::lines::Lines;
-use crate::output::OutputFormat;
 use crate::progress::Progress;
 use crate::signals::Stop;
-use crate::units::{parse_pair, show_count, show_many, show_size};
+use crate::units::parse_pair;
+use record_maker::RecordMaker;
+use summary::Summary;
 
 /// Append a record for each line of files or of standard input
 ///
@@ -81,7 +82,11 @@ pub(crate) struct ProduceArgs {
 }
 
 pub(crate) async fn run(global: &Global, args: ProduceArgs) -> Result<()> {
-    let maker = RecordMaker::new(&args)?;
+    let maker = RecordMaker::new(
+        args.key_delimiter.as_deref(),
+        args.key.as_deref(),
+        &args.headers,
+    )?;
     let progress = progress(&args.files).await?;
     let mut stop = Stop::listen()?;
     let client = connect(global)?;
@@ -215,175 +220,5 @@ impl Work<'_> {
             self.value_bytes += bytes;
             self.progress.advance(bytes + 1);
         }
-    }
-}
-
-/// Makes a record of a line.
-struct RecordMaker {
-    delimiter: Option<Vec<u8>>,
-    key: Option<Bytes>,
-    headers: Vec<Header>,
-}
-
-impl RecordMaker {
-    fn new(args: &ProduceArgs) -> Result<Self> {
-        let delimiter = args.key_delimiter.as_deref().map(delimiter).transpose()?;
-        Ok(Self {
-            delimiter,
-            key: args.key.clone().map(Bytes::from),
-            headers: args
-                .headers
-                .iter()
-                .map(|(name, value)| Header {
-                    key: name.clone(),
-                    value: value.clone().into(),
-                })
-                .collect(),
-        })
-    }
-
-    fn record(&self, line: Bytes) -> Record {
-        let (key, value) = match self.split(&line) {
-            Some((key_end, value_start)) => {
-                (Some(line.slice(..key_end)), line.slice(value_start..))
-            }
-            None => (self.key.clone(), line),
-        };
-        Record {
-            key,
-            value: Some(value),
-            headers: self.headers.clone(),
-            ..Record::default()
-        }
-    }
-
-    /// Where the key ends and the value begins.
-    fn split(&self, line: &[u8]) -> Option<(usize, usize)> {
-        let delimiter = self.delimiter.as_ref()?;
-        let at = memchr::memmem::find(line, delimiter)?;
-        Some((at, at + delimiter.len()))
-    }
-}
-
-fn delimiter(text: &str) -> Result<Vec<u8>> {
-    use crate::exit::Failure;
-    let delimiter =
-        unescape(text).map_err(|error| Failure::Usage(format!("--key-delimiter: {error}")))?;
-    if delimiter.is_empty() {
-        return Err(Failure::Usage("--key-delimiter is empty".to_owned()).into());
-    }
-    Ok(delimiter)
-}
-
-#[derive(Debug, Serialize)]
-struct Summary {
-    /// Acknowledged.
-    records: u64,
-    /// Of their lines without newlines; of the encoded records where not all were acknowledged.
-    bytes: u64,
-    seconds: f64,
-    records_per_second: u64,
-    /// Surely not in the log.
-    failed: u64,
-    /// Perhaps in the log.
-    unknown: u64,
-}
-
-impl Summary {
-    fn new(producer: &Producer, records: u64, value_bytes: u64, elapsed: Duration) -> Self {
-        let totals = producer.totals();
-        let seconds = elapsed.as_secs_f64();
-        let acknowledged = totals.acknowledged_records;
-        let bytes = if acknowledged == records {
-            value_bytes
-        } else {
-            totals.acknowledged_bytes
-        };
-        Self {
-            records: acknowledged,
-            bytes,
-            seconds,
-            records_per_second: (acknowledged as f64 / seconds.max(1e-9)) as u64,
-            failed: totals.failed_records,
-            unknown: totals.unknown_records,
-        }
-    }
-
-    fn print(&self, output: OutputFormat, went_well: bool) {
-        if output == OutputFormat::Json
-            && let Ok(json) = serde_json::to_string(self)
-        {
-            eprintln!("{json}");
-            return;
-        }
-        let acknowledged = format!(
-            "{}, {} in {:.2} s, {} records/s",
-            show_many(self.records, "record"),
-            show_size(self.bytes),
-            self.seconds,
-            show_count(self.records_per_second)
-        );
-        if went_well {
-            eprintln!("produced {acknowledged}");
-            return;
-        }
-        eprintln!("acknowledged before the failure: {acknowledged}");
-        if self.unknown > 0 {
-            eprintln!(
-                "may or may not be appended: {}",
-                show_many(self.unknown, "record")
-            );
-        }
-        if self.failed > 0 {
-            eprintln!("surely not appended: {}", show_many(self.failed, "record"));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn maker(delimiter: Option<&str>, key: Option<&str>) -> RecordMaker {
-        RecordMaker {
-            delimiter: delimiter.map(|text| super::delimiter(text).unwrap()),
-            key: key.map(|key| Bytes::from(key.to_owned())),
-            headers: Vec::new(),
-        }
-    }
-
-    #[track_caller]
-    fn parts(maker: &RecordMaker, line: &'static str) -> (Option<Bytes>, Option<Bytes>) {
-        let record = maker.record(Bytes::from_static(line.as_bytes()));
-        (record.key, record.value)
-    }
-
-    #[test]
-    fn a_line_is_split_at_the_first_delimiter() {
-        let maker = maker(Some(":"), None);
-        assert_eq!(
-            parts(&maker, "a:b:c"),
-            (Some("a".into()), Some("b:c".into()))
-        );
-        assert_eq!(parts(&maker, ":b"), (Some("".into()), Some("b".into())));
-        assert_eq!(parts(&maker, "a:"), (Some("a".into()), Some("".into())));
-        assert_eq!(parts(&maker, "none"), (None, Some("none".into())));
-    }
-
-    #[test]
-    fn delimiters_may_be_longer_and_escaped() {
-        let maker = maker(Some("\\t=>"), None);
-        assert_eq!(
-            parts(&maker, "a\t=>b"),
-            (Some("a".into()), Some("b".into()))
-        );
-        assert!(delimiter("").is_err());
-        assert!(delimiter("\\q").is_err());
-    }
-
-    #[test]
-    fn a_key_for_all_leaves_the_line_whole() {
-        let maker = maker(None, Some("k"));
-        assert_eq!(parts(&maker, "a:b"), (Some("k".into()), Some("a:b".into())));
     }
 }

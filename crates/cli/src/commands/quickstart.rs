@@ -2,7 +2,10 @@
 //! checked.
 
 mod broker;
+mod killing;
 mod ledger;
+mod prose;
+mod reading;
 mod story;
 mod visits;
 

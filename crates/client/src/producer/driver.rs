@@ -294,7 +294,7 @@ impl Answers {
         let requests = UnboundedReceiverStream::new(requests).inspect(move |_| {
             taken.fetch_add(1, Ordering::Release);
         });
-        let mut grpc = Grpc::new(client.channel());
+        let mut grpc = Grpc::new(client.stream_channel());
         Self::Opening(Box::pin(async move {
             grpc.ready()
                 .await

@@ -9,7 +9,7 @@ use flowstone_proto::v1 as proto;
 use tonic::Code;
 
 use super::{Batch, SubscribeBuilder};
-use crate::client::{Offsets, cursors};
+use crate::calls::{Offsets, cursors};
 use crate::{Error, Result, Start, Stop};
 
 #[derive(Debug)]

@@ -111,7 +111,8 @@ impl Reader {
 
     async fn connect(&mut self) -> Result<()> {
         let request = self.plan.request();
-        let mut log = self.client.log();
+        // A new connection, as the old one may be dead without a word.
+        let mut log = self.client.stream_log();
         let opened = tokio::time::timeout(self.silence_max, log.subscribe(request)).await;
         let response = match opened {
             Ok(response) => response.map_err(|status| self.client.error(&status))?,

@@ -1,32 +1,28 @@
 //! The story, step by step. Each step tells what happened once it has been checked.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use flowstone_client::{
-    Appended, Batch, Client, Cursor, Delivery, Event, Producer, Record, Start, Stop,
-    SubscribeBuilder, Topic, reason,
-};
+use anyhow::{Context, Result, ensure};
+use flowstone_client::{Client, Cursor, Event, Record, Start, Topic, reason};
 use tokio::sync::oneshot;
 
 use super::broker::{Broker, Log};
+use super::killing::{kill_once_acknowledged, write_until_it_fails};
 use super::ledger::{Ledger, Read};
+use super::prose::{tell, tell_step};
+use super::reading::{keep, keep_all, member, read_to_the_end};
 use super::visits;
 use crate::commands::log::verify_quietly;
 use crate::units::{show_count, show_many, show_time};
 
-const TOPIC: &str = "visits";
-const GROUP: &str = "accounts";
+pub(super) const TOPIC: &str = "visits";
+pub(super) const GROUP: &str = "accounts";
 const PARTITIONS: i32 = 4;
-/// So many more records have been acknowledged when the broker is killed, at least.
-const ACKNOWLEDGED_BEFORE_KILL: usize = 1_000;
 /// The broker is killed long before the writer runs out of records.
 const MORE_RECORDS: usize = 100_000;
-const SMALL_BATCH_BYTES: i32 = 16 << 10;
 
 pub(super) struct Story {
     data_dir: PathBuf,
@@ -248,10 +244,6 @@ impl Story {
                 keep_all(&mut read, &batch)?;
             }
         }
-        // Everything was read, and `keep` lets nothing be read twice.
-        self.checked.push(format!(
-            "the group {GROUP} went on exactly where it had committed"
-        ));
         self.say(&format!(
             "The reader comes back, goes on where it committed, and reads the other {}. None comes \
              twice, none is left out.",
@@ -274,6 +266,10 @@ impl Story {
         ));
         self.checked
             .push("offsets count up without a gap".to_owned());
+        // It was checked when the reader came back: everything was read, and nothing twice.
+        self.checked.push(format!(
+            "the group {GROUP} went on exactly where it had committed"
+        ));
         let mut busiest = String::new();
         if self.made_up {
             self.checked.push(
@@ -343,104 +339,11 @@ impl Story {
         show_many(count as u64, if self.made_up { "visit" } else { "line" })
     }
 
-    /// Tells one step, a paragraph with a number.
+    /// Tells one step.
     fn say(&mut self, text: &str) -> Result<()> {
         self.step += 1;
-        let mut out = io::stdout().lock();
-        for (number, line) in wrap(text, 92).iter().enumerate() {
-            let margin = if number == 0 {
-                format!("{:>2}  ", self.step)
-            } else {
-                "    ".to_owned()
-            };
-            writeln!(out, "{margin}{line}")?;
-        }
-        Ok(out.flush()?)
+        tell_step(self.step, text)
     }
-}
-
-fn member(client: &Client) -> SubscribeBuilder {
-    client
-        .subscribe(TOPIC)
-        .group(GROUP)
-        .max_batch_bytes(SMALL_BATCH_BYTES)
-}
-
-/// Sends records until one fails. The handle of one of them goes to whoever waits for it.
-async fn write_until_it_fails(
-    producer: &Producer,
-    records: &[Record],
-    probe: oneshot::Sender<Delivery>,
-) -> Result<Vec<(Record, Option<Delivery>)>> {
-    let mut probe = Some(probe);
-    let mut sent = Vec::new();
-    for record in records {
-        if producer.failure().is_some() {
-            return Ok(sent);
-        }
-        let Ok(delivery) = producer.send(record.clone()).await else {
-            return Ok(sent);
-        };
-        let delivery = match probe.take_if(|_| sent.len() == ACKNOWLEDGED_BEFORE_KILL) {
-            Some(probe) => {
-                // Nobody waits any more only if the broker has failed, which is told there.
-                let _ = probe.send(delivery);
-                None
-            }
-            None => Some(delivery),
-        };
-        sent.push((record.clone(), delivery));
-    }
-    bail!("the broker was not killed before all records were written")
-}
-
-/// Kills the broker once the record is acknowledged, and answers with the record's place.
-async fn kill_once_acknowledged(
-    broker: Broker,
-    record: oneshot::Receiver<Delivery>,
-) -> Result<Appended> {
-    let delivery = record.await.context("the writer stopped too early")?;
-    let at = delivery.await?;
-    broker.kill().await?;
-    Ok(at)
-}
-
-async fn read_to_the_end(client: &Client, start: Start) -> Result<Read> {
-    let mut reader = client
-        .subscribe(TOPIC)
-        .start(start)
-        .stop(Stop::CurrentEnd)
-        .open()
-        .await?;
-    let mut read = Read::new();
-    while let Some(event) = reader.next().await {
-        match event? {
-            Event::Records(batch) => keep_all(&mut read, &batch)?,
-            Event::Partition(problem) => return Err(problem.error.into()),
-            Event::Assignment(_) => {}
-        }
-    }
-    Ok(read)
-}
-
-fn keep_all(read: &mut Read, batch: &Batch) -> Result<()> {
-    for record in &batch.records {
-        keep(read, batch.partition(), record)?;
-    }
-    Ok(())
-}
-
-/// Keeps a record; one that was read before is an error.
-fn keep(read: &mut Read, partition: i32, record: &Record) -> Result<()> {
-    let at = Appended {
-        partition,
-        offset: record.offset,
-    };
-    ensure!(
-        read.insert(at, record.clone()).is_none(),
-        "a record was read twice: {at:?}"
-    );
-    Ok(())
 }
 
 fn busiest_stand(all: &Read) -> String {
@@ -456,38 +359,4 @@ fn busiest_stand(all: &Read) -> String {
             show_count(count as u64)
         )
     })
-}
-
-/// Breaks a paragraph into lines of at most `width` letters, where its words allow.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
-/// Prints a line of the story.
-fn tell(line: std::fmt::Arguments<'_>) -> Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paragraphs_break_between_words() {
-        assert_eq!(wrap("a bb ccc dddd", 6), ["a bb", "ccc", "dddd"]);
-        assert_eq!(wrap("", 6), [""; 0]);
-        assert_eq!(wrap("toolongword a", 6), ["toolongword", "a"]);
-    }
 }
