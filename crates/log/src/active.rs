@@ -22,6 +22,9 @@ const FIRST_RESERVE_BYTES: u64 = 64 << 10;
 const MAX_RESERVE_BYTES: u64 = 16 << 20;
 const PAGE_BYTES: u64 = 4096;
 
+/// Where the first frame of a segment begins.
+pub(crate) const FIRST_FRAME: Position = Position::new(SEGMENT_HEADER_LEN);
+
 /// The segment that is being written.
 #[derive(Debug)]
 pub(crate) struct Active {
@@ -88,14 +91,13 @@ impl Active {
             return Err(error);
         }
         let (_, header_crc) = SegmentHeader::decode(&bytes).expect("it was encoded just now");
-        let start = Position::new(SEGMENT_HEADER_LEN);
         let entry = SegmentEntry {
             id: header.id,
             generation,
             base_offset: tail.next_offset,
             start_offset: tail.next_offset,
             end_offset: tail.next_offset,
-            end_position: start,
+            end_position: FIRST_FRAME,
             first_epoch: tail.epoch,
             last_epoch: tail.epoch,
             first_index: tail.next_index,
@@ -113,9 +115,9 @@ impl Active {
             file,
             path,
             capacity: header.capacity,
-            staged_end: start,
-            written_end: start,
-            durable_end: start,
+            staged_end: FIRST_FRAME,
+            written_end: FIRST_FRAME,
+            durable_end: FIRST_FRAME,
             durable_offset: tail.next_offset,
             reserved_end,
             view,
@@ -130,7 +132,7 @@ impl Active {
 
     /// Whether it holds no frame yet.
     pub(crate) fn is_empty(&self) -> bool {
-        self.staged_end.get() == SEGMENT_HEADER_LEN
+        self.staged_end == FIRST_FRAME
     }
 
     /// Sees to it that `frame_len` more bytes have space on the disk: a full disk is told here,

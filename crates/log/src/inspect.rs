@@ -6,10 +6,11 @@ use std::sync::Arc;
 use flowstone_disk::{Disk, OpenMode};
 use flowstone_format::{
     FloorSlot, FrameHeader, FrameKind, Manifest, Offset, PARTITIONS_DIR, PartitionId, Position,
-    RecordLimits, Records, SEGMENT_HEADER_LEN, SegmentEntry, SegmentState,
-    parse_partition_dir_name, partition_dir_name,
+    RecordLimits, Records, SegmentEntry, SegmentState, parse_partition_dir_name,
+    partition_dir_name,
 };
 
+use crate::active::FIRST_FRAME;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::floor::Floor;
@@ -201,7 +202,7 @@ fn walk(
         frame_count: 0,
         record_count: 0,
         end_offset: entry.base_offset,
-        end_position: Position::new(SEGMENT_HEADER_LEN),
+        end_position: FIRST_FRAME,
         torn_tail: false,
     };
     let damages = &mut report.damages;
@@ -243,9 +244,8 @@ fn walk(
             }
         }
         SegmentState::Sealed => {
-            let start = Position::new(SEGMENT_HEADER_LEN);
             let end = entry.end_position.get();
-            let mut scan = Scan::new(&*file, entry.salt, start, end, tail);
+            let mut scan = Scan::new(&*file, entry.salt, FIRST_FRAME, end, tail);
             loop {
                 match scan.next_frame() {
                     Ok(Some(frame)) => note(frame.position, &frame.header, scan.payload(&frame)),

@@ -11,6 +11,7 @@ mod reader;
 mod recover;
 mod retain;
 mod scan;
+mod shared;
 mod tail;
 mod view;
 

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use flowstone_disk::Env;
 use flowstone_format::{
-    BatchMeta, FRAME_HEADER_LEN, FloorSlot, Generation, Manifest, Offset, PartitionId, Position,
-    RecordLimits, SEGMENT_HEADER_LEN, build_batch,
+    BatchMeta, FRAME_HEADER_LEN, FloorSlot, Manifest, Offset, PartitionId, RecordLimits,
+    SEGMENT_HEADER_LEN, build_batch,
 };
 
 use crate::active::Active;
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
-use crate::reader::{LogReader, Shared};
-use crate::recover::{self, Recovered};
+use crate::reader::LogReader;
+use crate::recover::{self, Recovered, empty_manifest};
+use crate::shared::Shared;
 use crate::tail::Tail;
 
 /// Frames are handed to the operating system at the latest when this much is staged.
@@ -404,19 +405,3 @@ impl Log {
         Ok(())
     }
 }
-
-/// The generation of a partition that has never had a segment.
-pub(crate) const NO_GENERATION: Generation = Generation::new(0);
-
-/// The MANIFEST of a partition that has never had one.
-pub(crate) fn empty_manifest(partition: PartitionId) -> Manifest {
-    Manifest {
-        partition,
-        generation: NO_GENERATION,
-        log_start_offset: Offset::ZERO,
-        segments: Vec::new(),
-    }
-}
-
-/// The end of a segment that has no frame.
-pub(crate) const FIRST_FRAME: Position = Position::new(SEGMENT_HEADER_LEN);

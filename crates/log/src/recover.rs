@@ -7,14 +7,14 @@ mod torn;
 use std::sync::Arc;
 
 use flowstone_format::{
-    FloorSlot, HeaderError, Manifest, Offset, PartitionId, Position, SegmentEntry, SegmentState,
+    FloorSlot, Generation, HeaderError, Manifest, Offset, PartitionId, Position, SegmentEntry,
+    SegmentState,
 };
 
 use crate::active::Active;
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
-use crate::log::empty_manifest;
 use crate::tail::Tail;
 use crate::view::SegmentView;
 
@@ -135,6 +135,16 @@ fn first_damage(dir: &PartitionDir, manifest: &Manifest) -> Result<Option<Damage
         }
     }
     Ok(None)
+}
+
+/// The MANIFEST of a partition that has never had one.
+pub(crate) fn empty_manifest(partition: PartitionId) -> Manifest {
+    Manifest {
+        partition,
+        generation: Generation::ZERO,
+        log_start_offset: Offset::ZERO,
+        segments: Vec::new(),
+    }
 }
 
 /// No MANIFEST means empty only if nothing tells of records: no slot in FLOOR and no byte behind

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flowstone_format::{Offset, Position, SegmentEntry, SegmentState, segment_name};
 
+use crate::active::FIRST_FRAME;
 use crate::error::LogError;
 use crate::log::Log;
 use crate::scan::{Bad, Scan, ScanError};
@@ -203,9 +204,8 @@ impl Log {
         let file = self.dir.open(&path)?;
         let limit = file.len().map_err(LogError::io("measure", &path))?;
         let previous = segment.checked_sub(1).map(|p| &self.manifest.segments[p]);
-        let start = Position::new(flowstone_format::SEGMENT_HEADER_LEN);
         let tail = Tail::before(entry, previous);
-        let mut scan = Scan::new(&*file, entry.salt, start, limit, tail);
+        let mut scan = Scan::new(&*file, entry.salt, FIRST_FRAME, limit, tail);
         let mut max_timestamp_ms = i64::MIN;
         while scan.tail().next_offset < at {
             match scan.next_frame() {

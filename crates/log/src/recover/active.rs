@@ -9,11 +9,10 @@ use flowstone_format::{
 };
 
 use super::{Recovered, files, torn};
-use crate::active::Active;
+use crate::active::{Active, FIRST_FRAME};
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
-use crate::log::FIRST_FRAME;
 use crate::scan::{Bad, FrameAt, Scan, ScanError};
 use crate::tail::Tail;
 use crate::view::SegmentView;
