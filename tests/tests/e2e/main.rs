@@ -2,4 +2,5 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod kill;
 mod quickstart;
