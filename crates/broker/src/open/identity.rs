@@ -75,8 +75,5 @@ fn create(config: &BrokerConfig, env: &Env) -> Result<Identity, OpenError> {
         .rename(&temp, &path)
         .map_err(failed("rename", &temp))?;
     env.disk.sync_dir(dir).map_err(failed("sync", dir))?;
-    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        env.disk.sync_dir(parent).map_err(failed("sync", parent))?;
-    }
     Ok(identity)
 }

@@ -50,7 +50,8 @@ fn a_fixed_partition_takes_the_whole_request_as_one_run() {
     assert_eq!(routed.parts.len(), 1);
     assert_eq!(routed.parts[0].partition, 7);
     assert_eq!(routed.parts[0].record_count, 3);
-    assert_eq!(routed.parts[0].runs, [0..request.len()]);
+    assert_eq!(routed.parts[0].runs.len(), 1);
+    assert_eq!(routed.parts[0].runs[0], 0..request.len());
     assert_eq!(routed.order, [(0, 3)]);
 }
 

@@ -162,12 +162,19 @@ async fn open_added(
     first: PartitionId,
 ) -> Result<Vec<Arc<Partition>>, Error> {
     let (owner, topic) = (Arc::clone(core), Arc::clone(topic));
-    core.pool
+    let opened = core
+        .pool
         .run(move || {
             let ids = (first.get()..).map(PartitionId::new);
             owner.open_partitions(&topic, numbers.zip(ids))
         })
-        .await
+        .await?;
+    match opened.iter().find_map(|partition| partition.refusal()) {
+        Some(error) => Err(Error::Internal {
+            detail: format!("a new partition could not be opened: {error}"),
+        }),
+        None => Ok(opened),
+    }
 }
 
 /// Appends a command; `then` happens once it is durable, also when the caller has gone away.

@@ -1,6 +1,8 @@
 //! The broker as its callers see it: on a simulated machine, step by step, and on a real disk with
 //! threads.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod crash;
 mod failure;
 mod groups;

@@ -1,1 +1,414 @@
-//! x
+//! The broker with its threads, on a real disk.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use flowstone_broker::{
+    Broker, BrokerConfig, Cursor, Delivery, Env, Error, FetchRequest, OpenError, ProduceRequest,
+    Start, Stop, SubscribeRequest, TopicChange, TopicSpec,
+};
+use flowstone_disk::{DirEntry, Disk, File, Lock, Map, OpenMode, RealDisk};
+use pollster::block_on;
+
+use crate::harness::{at, decode, read, texts, values};
+
+fn config(dir: &Path) -> BrokerConfig {
+    let mut config = BrokerConfig::new(dir);
+    config.append_threads = 2;
+    config.read_threads = 2;
+    config
+}
+
+fn open(dir: &Path) -> Broker {
+    Broker::open(config(dir), Env::real()).expect("the directory opens")
+}
+
+fn topic(broker: &Broker, partition_count: u32) {
+    block_on(broker.create_topic(TopicSpec::new("visits", partition_count), false)).unwrap();
+}
+
+fn request(partition: Option<u32>, value: &str) -> ProduceRequest {
+    ProduceRequest {
+        topic: "visits".to_owned(),
+        partition,
+        acks: None,
+        records: values([value]),
+    }
+}
+
+/// A real disk that counts how often a file is synced.
+#[derive(Debug)]
+struct CountingDisk {
+    syncs: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct CountingFile {
+    file: Arc<dyn File>,
+    syncs: Arc<AtomicU64>,
+}
+
+impl Disk for CountingDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        let file = RealDisk.open(path, mode)?;
+        let syncs = Arc::clone(&self.syncs);
+        Ok(Arc::new(CountingFile { file, syncs }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_dir_all(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_dir(path)
+    }
+
+    fn sync_all(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        RealDisk.list(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        RealDisk.lock(path)
+    }
+}
+
+impl File for CountingFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, at)
+    }
+
+    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
+        self.file.write_all_at(buf, at)
+    }
+
+    fn reserve(&self, at: u64, len: u64) -> io::Result<()> {
+        self.file.reserve(at, len)
+    }
+
+    fn punch(&self, at: u64, len: u64) -> io::Result<()> {
+        self.file.punch(at, len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn map(&self, capacity: u64) -> io::Result<Arc<dyn Map>> {
+        self.file.map(capacity)
+    }
+}
+
+#[test]
+fn requests_of_many_callers_are_all_there_and_share_syncs() {
+    const CALLERS: usize = 16;
+    const REQUESTS: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let syncs = Arc::new(AtomicU64::new(0));
+    let env = Env {
+        disk: Arc::new(CountingDisk {
+            syncs: Arc::clone(&syncs),
+        }),
+        ..Env::real()
+    };
+    let broker = Broker::open(config(dir.path()), env).unwrap();
+    topic(&broker, 1);
+    syncs.store(0, Ordering::Relaxed);
+    thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let broker = &broker;
+            scope.spawn(move || {
+                let mut last = None;
+                for n in 0..REQUESTS {
+                    let produced = broker.produce(request(Some(0), &format!("{caller} {n}")));
+                    let offset = block_on(produced).unwrap()[0].base_offset;
+                    assert!(
+                        last.is_none_or(|last| last < offset),
+                        "a caller's order is kept"
+                    );
+                    last = Some(offset);
+                }
+            });
+        }
+    });
+    let total = (CALLERS * REQUESTS) as u64;
+    let syncs = syncs.load(Ordering::Relaxed);
+    assert!(syncs < total / 2, "{syncs} syncs for {total} requests");
+    block_on(broker.shutdown()).unwrap();
+
+    let broker = open(dir.path());
+    let everything = SubscribeRequest {
+        stop: Some(Stop::CurrentEnd),
+        ..read("visits")
+    };
+    let mut found = follow(&broker, everything, usize::MAX);
+    found.sort();
+    let mut sent: Vec<String> = (0..CALLERS)
+        .flat_map(|c| (0..REQUESTS).map(move |n| format!("{c} {n}")))
+        .collect();
+    sent.sort();
+    assert_eq!(found, sent);
+}
+
+/// Reads until the end of the subscription or until there are so many values.
+fn follow(broker: &Broker, request: SubscribeRequest, count: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut reader = block_on(broker.subscribe(request)).unwrap();
+    while found.len() < count {
+        match block_on(reader.next()) {
+            Some(Ok(Delivery::Records { chunks, .. })) => found.extend(texts(&chunks)),
+            Some(Ok(Delivery::Assignment { .. })) => {}
+            None => break,
+            other => panic!("records should come, not {other:?}"),
+        }
+    }
+    found
+}
+
+#[test]
+fn a_reader_follows_what_is_appended_and_sees_each_record_once_in_order() {
+    const RECORDS: usize = 2000;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    topic(&broker, 4);
+    thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| follow(&broker, read("visits"), RECORDS)))
+            .collect();
+        let pending: Vec<_> = (0..RECORDS)
+            .map(|n| {
+                let request = request(Some(n as u32 % 4), &n.to_string());
+                let permit = block_on(broker.admit(request.records.len())).unwrap();
+                broker.submit(request, permit).unwrap()
+            })
+            .collect();
+        for pending in pending {
+            block_on(pending).unwrap();
+        }
+        for reader in readers {
+            let found = reader.join().unwrap();
+            let mut by_partition: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+            for value in found {
+                let n: usize = value.parse().unwrap();
+                by_partition.entry(n % 4).or_default().push(n);
+            }
+            for (partition, found) in by_partition {
+                assert_eq!(found, (partition..RECORDS).step_by(4).collect::<Vec<_>>());
+            }
+        }
+    });
+}
+
+#[test]
+fn dropping_the_broker_finishes_what_was_submitted() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    topic(&broker, 2);
+    for n in 0..200u32 {
+        let request = request(Some(n % 2), &n.to_string());
+        let permit = block_on(broker.admit(request.records.len())).unwrap();
+        drop(broker.submit(request, permit).unwrap());
+    }
+    drop(broker);
+    let broker = open(dir.path());
+    let ends = broker.describe_topic("visits").unwrap().1;
+    assert_eq!(
+        ends.iter()
+            .map(|info| info.high_watermark)
+            .collect::<Vec<_>>(),
+        [100, 100]
+    );
+}
+
+#[test]
+fn shutting_down_ends_readers_and_frees_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    topic(&broker, 1);
+    let in_use = Broker::open(config(dir.path()), Env::real()).map(drop);
+    assert!(matches!(
+        in_use,
+        Err(Error::Open(OpenError::DirectoryInUse { .. }))
+    ));
+    let mut reader = block_on(broker.subscribe(read("visits"))).unwrap();
+    let waiting = thread::spawn(move || block_on(reader.next()));
+    block_on(broker.shutdown()).unwrap();
+    assert_eq!(waiting.join().unwrap(), Some(Err(Error::ShuttingDown)));
+    block_on(broker.shutdown()).unwrap();
+    open(dir.path());
+}
+
+#[test]
+fn a_replaced_member_stops_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    topic(&broker, 1);
+    let till = || SubscribeRequest {
+        group: Some("billing".to_owned()),
+        member: "till".to_owned(),
+        ..read("visits")
+    };
+    let mut first = block_on(broker.subscribe(till())).unwrap();
+    assert!(matches!(
+        block_on(first.next()),
+        Some(Ok(Delivery::Assignment { .. }))
+    ));
+    let waiting = thread::spawn(move || block_on(first.next()));
+    let second = block_on(broker.subscribe(till())).unwrap();
+    let ended = waiting.join().unwrap();
+    assert!(matches!(ended, Some(Err(Error::MemberReplaced { member, .. })) if member == "till"));
+    drop(second);
+}
+
+#[test]
+fn a_group_goes_on_where_it_committed_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    topic(&broker, 1);
+    for n in 0..10 {
+        block_on(broker.produce(request(Some(0), &n.to_string()))).unwrap();
+    }
+    let cursor = Cursor {
+        group: "billing".to_owned(),
+        ..at("visits", 0, 4)
+    };
+    block_on(broker.commit_offsets(vec![cursor], Vec::new())).unwrap();
+    block_on(broker.shutdown()).unwrap();
+    let broker = open(dir.path());
+    let billing = SubscribeRequest {
+        group: Some("billing".to_owned()),
+        ..read("visits")
+    };
+    assert_eq!(follow(&broker, billing, 6), ["4", "5", "6", "7", "8", "9"]);
+}
+
+#[test]
+fn a_topic_can_be_wide_and_then_wider() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    topic(&broker, 9_000);
+    let more = TopicChange {
+        partition_count: Some(10_000),
+        ..TopicChange::default()
+    };
+    block_on(broker.update_topic("visits", more)).unwrap();
+    block_on(broker.produce(request(Some(9_999), "the last"))).unwrap();
+    block_on(broker.shutdown()).unwrap();
+    let partitions = std::fs::read_dir(dir.path().join("partitions"))
+        .unwrap()
+        .count();
+    assert_eq!(partitions, 2, "empty partitions have no files");
+    let broker = open(dir.path());
+    let last = FetchRequest {
+        topic: "visits".to_owned(),
+        partition: 9_999,
+        start: Start::Earliest,
+        ..FetchRequest::default()
+    };
+    assert_eq!(
+        decode(&block_on(broker.fetch(last)).unwrap().chunks).len(),
+        1
+    );
+    block_on(broker.delete_topic("visits")).unwrap();
+}
+
+#[test]
+fn large_requests_come_back_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.default_segment_bytes = 5 << 20;
+    let broker = Broker::open(config, Env::real()).unwrap();
+    topic(&broker, 1);
+    let value = |n: usize| vec![n as u8; (1 << 20) - 100];
+    for n in 0..12 {
+        let produce = broker.produce(ProduceRequest {
+            topic: "visits".to_owned(),
+            records: values([value(n)]),
+            ..ProduceRequest::default()
+        });
+        block_on(produce).unwrap();
+    }
+    assert!(broker.describe_topic("visits").unwrap().1[0].segment_count > 2);
+    let everything = SubscribeRequest {
+        stop: Some(Stop::CurrentEnd),
+        ..read("visits")
+    };
+    let mut reader = block_on(broker.subscribe(everything)).unwrap();
+    let mut n = 0;
+    while let Some(delivery) = block_on(reader.next()) {
+        let Ok(Delivery::Records { chunks, .. }) = delivery else {
+            panic!("records should come, not {delivery:?}");
+        };
+        for record in decode(&chunks) {
+            assert_eq!(record.value, Some(value(n)));
+            n += 1;
+        }
+    }
+    assert_eq!(n, 12);
+}
+
+#[test]
+fn commits_beside_snapshots_are_not_lost() {
+    const GROUPS: u64 = 8;
+    const COMMITS: u64 = 150;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.snapshot_interval_bytes = 4096;
+    let broker = Broker::open(config, Env::real()).unwrap();
+    topic(&broker, 1);
+    block_on(broker.produce(ProduceRequest {
+        topic: "visits".to_owned(),
+        records: values((0..COMMITS).map(|n| n.to_string())),
+        ..ProduceRequest::default()
+    }))
+    .unwrap();
+    let cursor = |group: u64, offset| Cursor {
+        group: format!("group {group}"),
+        ..at("visits", 0, offset)
+    };
+    thread::scope(|scope| {
+        for group in 0..GROUPS {
+            let (broker, cursor) = (&broker, &cursor);
+            scope.spawn(move || {
+                for offset in 1..=COMMITS {
+                    let commit = broker.commit_offsets(vec![cursor(group, offset)], Vec::new());
+                    assert_eq!(block_on(commit), Ok(Vec::new()));
+                }
+            });
+        }
+    });
+    block_on(broker.shutdown()).unwrap();
+    let broker = open(dir.path());
+    for group in 0..GROUPS {
+        let found = block_on(broker.describe_group(&format!("group {group}"))).unwrap();
+        assert_eq!(found.offsets[0].committed_offset, COMMITS);
+    }
+}

@@ -105,8 +105,10 @@ fn a_command_that_cannot_follow_is_refused_and_changes_nothing() {
         .apply(&create("visits", VISITS, 2))
         .expect("the first");
     let before = state.clone();
-    let mut unknown_acks = TopicSettings::default();
-    unknown_acks.default_acks = 9;
+    let unknown_acks = TopicSettings {
+        default_acks: 9,
+        ..TopicSettings::default()
+    };
     let impossible = [
         create("visits", ORDERS, 1),
         create("orders", VISITS, 1),
