@@ -10,6 +10,7 @@ use flowstone_broker::{Broker, Error};
 use flowstone_disk::Env;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use uuid::Uuid;
 
@@ -101,24 +102,7 @@ impl Server {
                 .set_service_status(name, ServingStatus::Serving)
                 .await;
         }
-        let reflection = || {
-            tonic_reflection::server::Builder::configure()
-                .register_encoded_file_descriptor_set(flowstone_proto::FILE_DESCRIPTOR_SET)
-                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        };
-        let routes = services
-            .routes()
-            .add_service(health_service)
-            .add_service(
-                reflection()
-                    .build_v1()
-                    .expect("the descriptors are compiled in"),
-            )
-            .add_service(
-                reflection()
-                    .build_v1alpha()
-                    .expect("the descriptors are compiled in"),
-            );
+        let routes = with_reflection(services.routes().add_service(health_service));
         let front = Front::new(routes, services.config.limits.max_request_bytes);
 
         let reporter = health.clone();
@@ -149,14 +133,14 @@ impl Server {
             tokio::time::sleep(timeout / 2).await;
             tracing::warn!("connections that are still open are cut");
             cut.cancel();
-            std::future::pending::<()>().await;
+            tokio::time::sleep(timeout / 20).await;
         };
         let served = tokio::select! {
             served = serving => served,
-            () = overdue => unreachable!("it only cuts connections"),
+            () = overdue => Ok(()),
         };
         drop(services);
-        let stopped = tokio::time::timeout(timeout * 2 / 5, broker.shutdown()).await;
+        let stopped = tokio::time::timeout(timeout / 3, broker.shutdown()).await;
         served.map_err(|source| ServeError::Transport {
             listen: local_addr,
             source,
@@ -172,6 +156,19 @@ impl Server {
         tracing::info!(%local_addr, "stopped");
         Ok(())
     }
+}
+
+/// Adds both versions of the reflection service, which tell what is mounted here.
+fn with_reflection(routes: Routes) -> Routes {
+    let described = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(flowstone_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let compiled_in = "the descriptors are compiled in";
+    routes
+        .add_service(described().build_v1().expect(compiled_in))
+        .add_service(described().build_v1alpha().expect(compiled_in))
 }
 
 fn transport(http2: &Http2Config) -> tonic::transport::Server {

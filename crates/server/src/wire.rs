@@ -4,7 +4,7 @@
 //! `ProduceRequest`, `FetchResponse` and `SubscribeResponse` all carry their records as field 1, so in
 //! protobuf's wire encoding (<https://protobuf.dev/programming-guides/encoding/>) they are runs of
 //! `0A len Record`. Fields may come in any order and field 1 may be scattered among the others; prost does
-//! what is not field 1.
+//! what is not field 1. Public so that what this promises can be measured from outside.
 
 use std::ops::Range;
 

@@ -147,17 +147,10 @@ impl Services {
         let mut fetched = self.broker.fetch(wanted.clone()).await?;
         if fetched.record_count == 0 && !wait.is_zero() {
             let from = fetched.next_offset;
-            let records = self
+            let come = self
                 .broker
                 .wait_for_data(&wanted.topic, wanted.partition, from);
-            let stopping = self.stopping.cancelled();
-            let come = async {
-                tokio::select! {
-                    () = records => true,
-                    () = stopping => false,
-                }
-            };
-            if deadline.or_after(wait).within(come).await == Ok(true) {
+            if deadline.or_after(wait).within(come).await.is_ok() {
                 wanted.start = flowstone_broker::Start::Offset(from);
                 fetched = self.broker.fetch(wanted).await?;
             }

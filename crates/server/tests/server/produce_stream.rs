@@ -138,16 +138,25 @@ async fn a_failed_append_stops_those_that_were_sent_behind_it() {
     let server = TestServer::start_in(dir, gate.env(), |_| {}).await;
     server.create_topic("visits", 1).await;
     server.append("visits", 0, &["first"]).await;
+    gate.shut();
     gate.set_full(true);
     let (requests, mut answers) = open(&server).await;
+    send(&requests, "visits", "before").await;
+    gate.somebody_waits().await;
     let large = "x".repeat(900_000);
     let request = wrapped(to("visits", &[&large, &large]));
     requests.send(request).await.expect("the stream is open");
     send(&requests, "visits", "behind").await;
+    // While these are answered over the same connection, all three are submitted.
+    for _ in 0..5 {
+        server.values("visits", 0).await;
+    }
+    gate.open();
+    assert_eq!(base_offset(&mut answers).await, 1);
     let status = failure(&mut answers).await;
     assert_refused(&status, Code::ResourceExhausted, "DISK_FULL", &[]);
     gate.set_full(false);
-    assert_eq!(server.values("visits", 0).await, ["first"]);
+    assert_eq!(server.values("visits", 0).await, ["first", "before"]);
     server.stop().await;
 }
 
