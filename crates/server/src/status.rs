@@ -1,4 +1,4 @@
-//! What a client hears when a call fails: the one mapping from the broker's errors to gRPC.
+//! What a client hears when a call fails. The one mapping from the broker's errors is `status/table.rs`.
 //!
 //! Each error has a code and a reason, the facts as metadata, and a message that says what happened and
 //! what to do. They travel as `google.rpc.ErrorInfo` and, for plain stubs, as trailers `flowstone-reason`
@@ -17,6 +17,7 @@ use tonic::metadata::{AsciiMetadataKey, AsciiMetadataValue, MetadataMap};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -182,167 +183,6 @@ impl From<Failure> for Status {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::from(&error)
-    }
-}
-
-impl From<&Error> for Failure {
-    fn from(error: &Error) -> Self {
-        use Code::{
-            Aborted, AlreadyExists, DataLoss, FailedPrecondition, Internal, InvalidArgument,
-            NotFound, OutOfRange, ResourceExhausted, Unavailable, Unimplemented,
-        };
-        let told = |code, reason, advice: &str| match advice {
-            "" => Failure::new(code, reason, error.to_string()),
-            _ => Failure::new(code, reason, format!("{error}; {advice}")),
-        };
-        match error {
-            Error::TopicNotFound { topic } => told(
-                NotFound,
-                "TOPIC_NOT_FOUND",
-                "create it first, or look for its name with ListTopics",
-            )
-            .with("topic", topic),
-            Error::PartitionNotFound {
-                topic,
-                partition,
-                partition_count,
-            } => told(NotFound, "PARTITION_NOT_FOUND", "")
-                .with("topic", topic)
-                .with("partition", partition)
-                .with("partition-count", partition_count),
-            Error::GroupNotFound { group } => {
-                told(NotFound, "GROUP_NOT_FOUND", "").with("group", group)
-            }
-            Error::TopicExists { topic } => {
-                told(AlreadyExists, "TOPIC_EXISTS", "").with("topic", topic)
-            }
-            Error::InvalidField { field, .. } => {
-                told(InvalidArgument, "INVALID_FIELD", "").with("field", field)
-            }
-            Error::MalformedRecord {
-                index,
-                field: number,
-                ..
-            } => {
-                let failure = told(
-                    InvalidArgument,
-                    "MALFORMED_RECORD",
-                    "nothing of the request was appended",
-                )
-                .with("record", index);
-                match number {
-                    Some(number) => failure.with("field", number),
-                    None => failure,
-                }
-            }
-            Error::RecordTooLarge {
-                index,
-                bytes,
-                limit,
-            } => told(
-                InvalidArgument,
-                "RECORD_TOO_LARGE",
-                "nothing of the request was appended",
-            )
-            .with("record", index)
-            .with("bytes", bytes)
-            .with("limit", limit),
-            Error::OffsetTrimmed {
-                requested,
-                log_start_offset,
-                high_watermark,
-            } => told(
-                OutOfRange,
-                "OFFSET_TRIMMED",
-                "go on at the log start offset if the records between may be missed",
-            )
-            .with("offset", requested)
-            .with("log-start-offset", log_start_offset)
-            .with("high-watermark", high_watermark),
-            Error::OffsetBeyondEnd {
-                requested,
-                log_start_offset,
-                high_watermark,
-            } => told(
-                OutOfRange,
-                "OFFSET_BEYOND_END",
-                "check that this is the topic that was read before",
-            )
-            .with("offset", requested)
-            .with("log-start-offset", log_start_offset)
-            .with("high-watermark", high_watermark),
-            Error::StaleSession { group } => told(
-                Aborted,
-                "STALE_SESSION",
-                "subscribe again and go on from what is committed",
-            )
-            .with("group", group),
-            Error::MemberReplaced { group, member } => told(
-                Aborted,
-                "MEMBER_REPLACED",
-                "give each stream a name of its own, or none",
-            )
-            .with("group", group)
-            .with("member", member),
-            Error::GroupActive { group } => told(
-                FailedPrecondition,
-                "GROUP_ACTIVE",
-                "end its stream first, or read with another group",
-            )
-            .with("group", group),
-            Error::TopicRecreated { topic } => told(
-                FailedPrecondition,
-                "TOPIC_RECREATED",
-                "start anew, without the old topic id and offsets",
-            )
-            .with("topic", topic),
-            Error::LimitExceeded { limit, value } => told(
-                ResourceExhausted,
-                "LIMIT_EXCEEDED",
-                "free some, or raise it in the broker's configuration",
-            )
-            .with("limit", limit)
-            .with("value", value)
-            .retry_after(RETRY_LATER),
-            Error::DiskFull => told(
-                ResourceExhausted,
-                "DISK_FULL",
-                "reads go on, and writes do as soon as there is space: trim or delete topics, shorten \
-                 retention, or enlarge the volume",
-            )
-            .retry_after(RETRY_LATER),
-            Error::ShuttingDown => {
-                told(Unavailable, "SHUTTING_DOWN", "connect again").retry_after(RETRY_LATER)
-            }
-            Error::OutcomeUnknown { .. } => told(
-                Unavailable,
-                "OUTCOME_UNKNOWN",
-                "repeat the call; without a `producer` records may then be appended twice",
-            )
-            .retry_after(RETRY_LATER),
-            Error::CorruptSegment {
-                topic,
-                partition,
-                offset,
-                ..
-            } => told(
-                DataLoss,
-                "CORRUPT_SEGMENT",
-                "see the broker's log and run `flowstone log verify` on its data directory",
-            )
-            .with("topic", topic)
-            .with("partition", partition)
-            .with("offset", offset),
-            Error::Unimplemented { what } => told(
-                Unimplemented,
-                "UNIMPLEMENTED",
-                "leave it out, or use a version that has it",
-            )
-            .with("what", what),
-            Error::Open(_) | Error::Internal { .. } => {
-                told(Internal, "INTERNAL", "see the broker's log")
-            }
-        }
     }
 }
 
