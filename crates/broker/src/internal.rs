@@ -141,12 +141,13 @@ impl<S: StateMachine> InternalLog<S> {
         core.appends.submit(&self.partition, job);
     }
 
-    async fn append_entry(&self, core: &Core, kind: EntryKind) -> Result<Appended, Error> {
+    /// Queues an entry; see [`finish_entry`].
+    fn start_entry(&self, core: &Core, kind: EntryKind) -> EntryAnswer {
         let (sender, receiver) = oneshot::channel();
         self.submit(core, kind, move |outcome, _| {
             let _ = sender.send(outcome);
         });
-        receiver.await.unwrap_or(Err(Error::ShuttingDown))
+        receiver
     }
 
     fn growth(&self) -> MutexGuard<'_, Growth> {
@@ -154,6 +155,13 @@ impl<S: StateMachine> InternalLog<S> {
             .lock()
             .expect("nothing panics with a number in hand")
     }
+}
+
+type EntryAnswer = oneshot::Receiver<Result<Appended, Error>>;
+
+/// Waits until an entry is durable.
+async fn finish_entry(entry: EntryAnswer) -> Result<Appended, Error> {
+    entry.await.unwrap_or(Err(Error::ShuttingDown))
 }
 
 #[cfg(test)]

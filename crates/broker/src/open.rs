@@ -58,7 +58,16 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         config,
         env,
     };
+    let began = core.env.clock.monotonic();
     open_topics(&core);
+    tracing::info!(
+        data_dir = %core.config.data_dir.display(),
+        cluster_id = %core.identity.cluster_id,
+        topics = core.metadata.state().topic_count(),
+        partitions = core.metadata.state().partition_count(),
+        elapsed_ms = (core.env.clock.monotonic() - began).as_millis() as u64,
+        "opened"
+    );
     if let Ok(offsets) = core.offsets.log() {
         let topics = &core.topics;
         offsets

@@ -9,9 +9,11 @@ use prost::Message;
 use crate::Error;
 use crate::core::Core;
 use crate::internal::entry::{EntryKind, SnapshotBegin, SnapshotEnd};
-use crate::internal::{InternalLog, StateMachine};
+use crate::internal::{InternalLog, StateMachine, finish_entry};
 
 const CHUNK_BYTES: usize = 512 << 10;
+/// So many share a sync, since nothing else can be committed meanwhile.
+const CHUNKS_AT_ONCE: usize = 8;
 
 /// How much a log has grown since its last snapshot.
 #[derive(Clone, Copy, Debug)]
@@ -97,13 +99,19 @@ impl<S: StateMachine> InternalLog<S> {
         // What came before lies in segments of its own then, and can go with them.
         self.with_log(core, Log::roll)?;
         let begin = EntryKind::Begin(SnapshotBegin { total_bytes });
-        let begin = self.append_entry(core, begin).await?.base_offset;
-        for chunk in bytes.chunks(CHUNK_BYTES) {
-            self.append_entry(core, EntryKind::Chunk(chunk.to_vec()))
-                .await?;
+        let begin = finish_entry(self.start_entry(core, begin))
+            .await?
+            .base_offset;
+        for chunks in bytes.chunks(CHUNK_BYTES * CHUNKS_AT_ONCE) {
+            let begun: Vec<_> = chunks
+                .chunks(CHUNK_BYTES)
+                .map(|chunk| self.start_entry(core, EntryKind::Chunk(chunk.to_vec())))
+                .collect();
+            for entry in begun {
+                finish_entry(entry).await?;
+            }
         }
-        self.append_entry(core, EntryKind::End(SnapshotEnd {}))
-            .await?;
+        finish_entry(self.start_entry(core, EntryKind::End(SnapshotEnd {}))).await?;
         self.growth().snapshot_made(total_bytes);
         self.with_log(core, |log| log.trim(begin).map(|_: Offset| ()))
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use flowstone_broker::{
     Broker, BrokerConfig, Cursor, Delivery, Env, Error, FetchRequest, OpenError, ProduceRequest,
@@ -410,5 +411,31 @@ fn commits_beside_snapshots_are_not_lost() {
     for group in 0..GROUPS {
         let found = block_on(broker.describe_group(&format!("group {group}"))).unwrap();
         assert_eq!(found.offsets[0].committed_offset, COMMITS);
+    }
+}
+
+#[test]
+fn what_a_topic_keeps_is_changed_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.retention_interval_ms = 3_600_000;
+    let broker = Broker::open(config, Env::real()).unwrap();
+    topic(&broker, 1);
+    block_on(broker.produce(request(Some(0), "old"))).unwrap();
+    let begin = Instant::now();
+    // The record may be too young for the first change, so that there are several.
+    for retention_ms in [1, 2].into_iter().cycle() {
+        let keep = TopicChange {
+            retention_ms: Some(Some(retention_ms)),
+            ..TopicChange::default()
+        };
+        block_on(broker.update_topic("visits", keep)).unwrap();
+        if broker.describe_topic("visits").unwrap().1[0].log_start_offset > 0 {
+            return;
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(30),
+            "retention is not applied"
+        );
     }
 }

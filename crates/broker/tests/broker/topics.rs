@@ -360,3 +360,27 @@ fn a_trim_moves_the_log_start_and_nothing_else() {
     assert_eq!(broker.put("visits", 0, "e"), 4);
     assert_eq!(broker.all("visits", 0), ["e"]);
 }
+
+#[test]
+fn a_change_that_was_begun_is_made_also_when_its_caller_has_gone_away() {
+    let machine = Machine::new(1);
+    let broker = machine.open();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let create = broker
+        .broker
+        .create_topic(TopicSpec::new("visits", 2), false);
+    let mut create = Box::pin(create);
+    assert!(create.as_mut().poll(&mut context).is_pending());
+    drop(create);
+    while broker.broker.run_pending() {}
+    broker.put("visits", 1, "a");
+    let mut delete = Box::pin(broker.broker.delete_topic("visits"));
+    assert!(delete.as_mut().poll(&mut context).is_pending());
+    drop(delete);
+    broker.create("orders", 1);
+    broker.put("orders", 0, "b");
+    broker.shutdown();
+    let broker = machine.open();
+    assert_eq!(broker.broker.list_topics("", None, 9).len(), 1);
+    assert_eq!(broker.all("orders", 0), ["b"]);
+}
