@@ -26,8 +26,7 @@ enum Piece {
 }
 
 /// The letters of a template, for the help.
-pub(crate) const LETTERS: &str = "\
-  %t topic      %p partition   %o offset
+pub(crate) const LETTERS: &str = "  %t topic      %p partition   %o offset
   %k key        %s value       %K %S their lengths (-1: there is none)
   %T timestamp in milliseconds since 1970
   %h headers as name=value,name=value

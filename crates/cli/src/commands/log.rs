@@ -2,12 +2,13 @@
 
 mod view;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use flowstone_disk::{Disk, RealDisk};
+use flowstone_disk::{Disk, Lock, RealDisk};
 use flowstone_log::inspect;
 
 use crate::args::{Global, Switch};
@@ -16,6 +17,9 @@ use crate::output::{OutputFormat, print_json};
 use crate::progress::Progress;
 use crate::units::{show_many, show_size};
 use view::{Batch, Partition};
+
+/// What a broker holds locked while it runs; a test holds this against a real one.
+const LOCK_NAME: &str = "LOCK";
 
 /// Look at the files of a broker that is not running, and check them
 #[derive(Debug, Subcommand)]
@@ -126,6 +130,7 @@ fn walk(data_dir: &Path, keep_batches: bool) -> Result<Vec<Partition>> {
         anyhow::Error::new(error).context(format!("{} is no data directory", data_dir.display()))
     };
     let ids = inspect::partitions(&disk, data_dir).map_err(missing)?;
+    let _held = hold(&*disk, data_dir)?;
     let progress = Progress::batches();
     let mut partitions = Vec::with_capacity(ids.len());
     for id in ids {
@@ -142,9 +147,49 @@ fn walk(data_dir: &Path, keep_batches: bool) -> Result<Vec<Partition>> {
     Ok(partitions)
 }
 
+/// Keeps a broker from starting while its files are read, and refuses when one is running: files
+/// that grow while they are read look damaged. A directory that this user may only read, or that
+/// has no lock, is a copy.
+fn hold(disk: &dyn Disk, data_dir: &Path) -> Result<Option<Box<dyn Lock>>> {
+    let path = data_dir.join(LOCK_NAME);
+    if !path.exists() {
+        return Ok(None);
+    }
+    match disk.lock(&path) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock => bail!(
+                "{} is in use by a running broker: stop it first, or look at a copy",
+                data_dir.display()
+            ),
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Ok(None),
+            _ => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        },
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use flowstone_broker::{Broker, BrokerConfig, Env};
+
     use super::*;
+
+    #[test]
+    fn the_files_of_a_running_broker_are_not_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let data_dir = directory.path();
+        let broker = Broker::open(BrokerConfig::new(data_dir.to_path_buf()), Env::real()).unwrap();
+        let error = walk(data_dir, false).unwrap_err();
+        assert!(error.to_string().contains("running broker"), "{error:#}");
+        drop(broker);
+        let held = hold(&RealDisk, data_dir).unwrap();
+        assert!(held.is_some());
+        let again = Broker::open(BrokerConfig::new(data_dir.to_path_buf()), Env::real());
+        assert!(
+            again.is_err(),
+            "a broker started while its files were looked at"
+        );
+    }
 
     #[test]
     fn a_directory_without_partitions_is_no_data_directory() {
