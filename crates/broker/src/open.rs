@@ -60,11 +60,16 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
     };
     let began = core.env.clock.monotonic();
     open_topics(&core);
+    // Locked once: the event holds all its fields at the same time.
+    let (topics, partitions) = {
+        let metadata = core.metadata.state();
+        (metadata.topic_count(), metadata.partition_count())
+    };
     tracing::info!(
         data_dir = %core.config.data_dir.display(),
         cluster_id = %core.identity.cluster_id,
-        topics = core.metadata.state().topic_count(),
-        partitions = core.metadata.state().partition_count(),
+        topics,
+        partitions,
         elapsed_ms = (core.env.clock.monotonic() - began).as_millis() as u64,
         "opened"
     );
