@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod access_log;
 mod kill;
+mod murmur2;
 mod quickstart;
