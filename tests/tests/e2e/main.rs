@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod access_log;
+mod group;
 mod kill;
 mod murmur2;
 mod quickstart;

@@ -1,0 +1,365 @@
+//! Readers of a group: killed, started again, and one at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use flowstone_proto::v1 as proto;
+use flowstone_tests::history::SharedHistory;
+use flowstone_tests::{Broker, Process, Proxy, Stub};
+use tonic::{Code, Streaming};
+
+const GROUP: &str = "billing";
+const TOPIC: &str = "visits";
+const PARTITIONS: i32 = 3;
+const WAIT: Duration = Duration::from_secs(20);
+
+/// A place in the topic: partition and offset.
+type At = (i32, i64);
+
+fn start() -> Broker {
+    let broker = Broker::start();
+    let partitions = PARTITIONS.to_string();
+    broker
+        .flowstone(["topic", "create", TOPIC, "-p", &partitions])
+        .run()
+        .ok();
+    broker
+}
+
+/// Appends records `from..to`, with keys that spread them over the partitions.
+fn produce(broker: &Broker, numbers: std::ops::Range<u32>) {
+    let lines: String = numbers
+        .map(|n| format!("stand-{} visit {n}\n", n % 50))
+        .collect();
+    broker
+        .flowstone(["produce", TOPIC, "-K", " "])
+        .stdin(lines)
+        .run()
+        .ok();
+}
+
+const FORMAT: [&str; 2] = ["-f", "%p %o %s\n"];
+
+/// `flowstone consume -g`, which prints a line for each record.
+fn reader(broker: &Broker, url: &str, flags: &[&str]) -> Process {
+    let args = ["consume", TOPIC, "-g", GROUP];
+    let args = args.iter().chain(&FORMAT).chain(flags);
+    broker.flowstone(args).env("FLOWSTONE_SERVER", url).spawn()
+}
+
+/// The places of all whole lines.
+fn places(printed: &[u8]) -> Vec<At> {
+    let text = String::from_utf8(printed.to_vec()).unwrap();
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    whole.lines().map(place).collect()
+}
+
+fn place(line: &str) -> At {
+    let mut fields = line.split(' ');
+    let mut number = || {
+        fields
+            .next()
+            .and_then(|field| field.parse::<i64>().ok())
+            .unwrap()
+    };
+    (number() as i32, number())
+}
+
+/// What is in the topic.
+fn everything(broker: &Broker) -> BTreeSet<At> {
+    let args = ["consume", TOPIC, "-e"].iter().chain(&FORMAT);
+    let run = broker.flowstone(args).run().ok();
+    let all = places(&run.stdout);
+    let set: BTreeSet<At> = all.iter().copied().collect();
+    assert_eq!(set.len(), all.len(), "nothing comes twice");
+    set
+}
+
+/// Committed offset and lag by partition, as `group describe` tells them.
+fn committed(broker: &Broker) -> BTreeMap<i32, (i64, i64)> {
+    let args = ["group", "describe", GROUP, "--output", "json"];
+    let group = broker.flowstone(args).run().ok().json();
+    let offsets = group["offsets"].as_array().unwrap();
+    offsets
+        .iter()
+        .map(|offset| {
+            assert_eq!(offset["topic"], TOPIC);
+            let number = |name: &str| offset[name].as_i64().unwrap();
+            let (committed, end) = (number("committed_offset"), number("high_watermark"));
+            assert_eq!(number("lag"), end - committed);
+            (number("partition") as i32, (committed, end - committed))
+        })
+        .collect()
+}
+
+/// Waits until the group has committed up to the end of all partitions, which only asking tells.
+fn wait_until_committed(broker: &Broker, reader: &Process) {
+    let give_up_at = std::time::Instant::now() + WAIT;
+    loop {
+        let run = broker
+            .flowstone(["group", "describe", GROUP, "--output", "json"])
+            .run();
+        if run.code == Some(0)
+            && committed(broker)
+                .values()
+                .filter(|(_, lag)| *lag == 0)
+                .count()
+                == PARTITIONS as usize
+        {
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < give_up_at,
+            "not all is committed\n{}",
+            reader.printed()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The first place of each partition.
+fn firsts(places: &[At]) -> BTreeMap<i32, i64> {
+    let mut firsts = BTreeMap::new();
+    for &(partition, offset) in places {
+        firsts.entry(partition).or_insert(offset);
+    }
+    firsts
+}
+
+/// Each partition's offsets follow each other.
+#[track_caller]
+fn assert_without_gaps(places: &[At]) {
+    let mut next = firsts(places);
+    for &(partition, offset) in places {
+        let next = next.get_mut(&partition).unwrap();
+        assert_eq!(offset, *next, "the next of partition {partition}");
+        *next += 1;
+    }
+}
+
+/// Lets a reader come to the end, appends more, kills it when it has printed something of that, and
+/// lets a second one read on.
+fn kill_and_read_on(kill_after: usize) {
+    let broker = start();
+    produce(&broker, 0..1_000);
+    let mut first = reader(&broker, &broker.url(), &[]);
+    wait_until_committed(&broker, &first);
+    produce(&broker, 1_000..4_000);
+    let some = first.stdout().wait_for(WAIT, |printed| {
+        (printed.split(|&byte| byte == b'\n').count() > 1_000 + kill_after).then_some(())
+    });
+    assert!(some.is_some(), "{}", first.printed());
+    first.kill9();
+    let before = places(&first.stdout().bytes());
+    assert_without_gaps(&before);
+
+    let told: BTreeMap<i32, i64> = committed(&broker)
+        .into_iter()
+        .map(|(partition, (offset, _))| (partition, offset))
+        .collect();
+    let mut second = reader(&broker, &broker.url(), &["-e"]);
+    assert_eq!(second.wait(WAIT).code(), Some(0), "{}", second.printed());
+    let after = places(&second.stdout().bytes());
+    assert_without_gaps(&after);
+    // Exactly where the group had committed; a partition that was read to its end has no more.
+    let everything = everything(&broker);
+    let begins: BTreeMap<i32, i64> = told
+        .into_iter()
+        .filter(|&place| everything.contains(&place))
+        .collect();
+    assert_eq!(firsts(&after), begins);
+    // Nothing that was printed and not committed is left out.
+    let together: BTreeSet<At> = before.into_iter().chain(after).collect();
+    assert_eq!(together, everything);
+    wait_until_committed(&broker, &second);
+}
+
+#[test]
+fn a_reader_that_is_killed_goes_on_where_it_committed() {
+    kill_and_read_on(1);
+}
+
+#[test]
+fn a_reader_that_is_killed_amid_a_flood_goes_on_where_it_committed() {
+    kill_and_read_on(1_500);
+}
+
+#[test]
+fn a_reader_that_is_stopped_has_committed_what_it_printed() {
+    let broker = start();
+    produce(&broker, 0..2_000);
+    let mut first = reader(&broker, &broker.url(), &["-n", "700"]);
+    assert_eq!(first.wait(WAIT).code(), Some(0), "{}", first.printed());
+    let mut second = reader(&broker, &broker.url(), &[]);
+    let all = second.stdout().wait_for(WAIT, |printed| {
+        (places(printed).len() == 1_300).then_some(())
+    });
+    assert!(all.is_some(), "{}", second.printed());
+    second.terminate();
+    assert_eq!(second.wait(WAIT).code(), Some(0), "{}", second.printed());
+    let mut places = places(&[first.stdout().bytes(), second.stdout().bytes()].concat());
+    places.sort_unstable();
+    let everything: Vec<At> = everything(&broker).into_iter().collect();
+    assert_eq!(places, everything, "each record once");
+    let mut third = reader(&broker, &broker.url(), &["-e"]);
+    assert_eq!(third.wait(WAIT).code(), Some(0), "{}", third.printed());
+    assert_eq!(third.stdout().text(), "", "nothing is left to read");
+}
+
+/// The broker is killed, too; the reader's connection comes back by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_lives_through_the_death_of_the_broker() {
+    let mut broker = start();
+    let proxy = Proxy::start().await;
+    proxy.point_to(Some(broker.address()));
+    produce(&broker, 0..1_000);
+    let mut reader = reader(&broker, &proxy.url(), &[]);
+    wait_until_committed(&broker, &reader);
+    let before = committed(&broker);
+    broker.kill9();
+    proxy.point_to(None);
+    broker.restart();
+    assert_eq!(committed(&broker), before, "commits survive the broker");
+    produce(&broker, 1_000..2_000);
+    proxy.point_to(Some(broker.address()));
+    wait_until_committed(&broker, &reader);
+    reader.terminate();
+    assert_eq!(reader.wait(WAIT).code(), Some(0), "{}", reader.printed());
+    let read = places(&reader.stdout().bytes());
+    assert_without_gaps(&read);
+    assert_eq!(
+        read.into_iter().collect::<BTreeSet<_>>(),
+        everything(&broker)
+    );
+}
+
+#[tokio::test]
+async fn a_second_member_is_refused_while_the_first_is_there() {
+    let broker = start();
+    produce(&broker, 0..100);
+    let mut first = reader(&broker, &broker.url(), &[]);
+    wait_until_committed(&broker, &first);
+
+    let args = ["consume", TOPIC, "-g", GROUP, "-e"];
+    let told = ["billing", "active member", "another group"];
+    let second = broker.flowstone(args).run().fails(1, &told);
+    assert_eq!(second.stdout, b"");
+    let stub = Stub::connect(&broker.url()).await.unwrap();
+    let status = subscribe(&stub).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(
+        status.metadata().get("flowstone-reason").unwrap(),
+        "GROUP_ACTIVE"
+    );
+    // Nor does somebody commit past the member.
+    let bare = proto::Cursor {
+        group: GROUP.to_owned(),
+        topic: TOPIC.to_owned(),
+        ..proto::Cursor::default()
+    };
+    let status = commit(&stub, bare.clone()).await.unwrap_err();
+    assert_eq!(
+        status.metadata().get("flowstone-reason").unwrap(),
+        "GROUP_ACTIVE"
+    );
+    // Another group is another reader.
+    let others = ["consume", TOPIC, "-g", "marketing", "-e"];
+    assert_eq!(broker.flowstone(others).run().ok().lines().len(), 100);
+
+    assert!(
+        first.is_running(),
+        "it was not disturbed\n{}",
+        first.printed()
+    );
+    first.terminate();
+    assert_eq!(first.wait(WAIT).code(), Some(0), "{}", first.printed());
+    broker.flowstone(args).run().ok();
+    commit(&stub, bare).await.unwrap();
+}
+
+/// What every language has: the stream is the membership, and its end lets the next one in.
+#[tokio::test]
+async fn a_plain_stub_reads_again_what_it_did_not_commit() {
+    let broker = start();
+    produce(&broker, 0..3_000);
+    let history = SharedHistory::new();
+    let mut seen = BTreeSet::new();
+    let mut told = BTreeMap::new();
+    for life in 0..4 {
+        let stub = Stub::connect(&broker.url()).await.unwrap();
+        let mut stream = subscribe_again(&stub).await;
+        let mut read = BTreeMap::new();
+        for batch in 0..6 {
+            let (cursor, records) = next_batch(&mut stream).await;
+            let partition = cursor.partition;
+            let begin = *read.entry(partition).or_insert(records[0].offset);
+            if begin == records[0].offset {
+                let expected = told.get(&partition).copied().unwrap_or(0);
+                assert_eq!(begin, expected, "life {life}, partition {partition}");
+            }
+            seen.extend(records.iter().map(|record| (partition, record.offset)));
+            // The first half of a life is committed, the rest is not.
+            if batch < 3 {
+                let offset = cursor.offset;
+                commit(&stub, cursor).await.unwrap();
+                told.insert(partition, offset);
+                history.lock().committed(GROUP, partition, offset);
+            }
+        }
+        drop(stream);
+        for (partition, (offset, _)) in committed(&broker) {
+            history.lock().committed(GROUP, partition, offset);
+            assert_eq!(told.get(&partition), Some(&offset), "partition {partition}");
+        }
+    }
+    assert!(!seen.is_empty());
+    history.lock().assert_holds("in the end");
+}
+
+async fn subscribe(stub: &Stub) -> Result<Streaming<proto::SubscribeResponse>, tonic::Status> {
+    let request = proto::SubscribeRequest {
+        topic: TOPIC.to_owned(),
+        group: GROUP.to_owned(),
+        max_batch_bytes: 2_000,
+        ..proto::SubscribeRequest::default()
+    };
+    Ok(stub.log.clone().subscribe(request).await?.into_inner())
+}
+
+/// Joins once the stream before it has been noticed to be gone, which nothing tells.
+async fn subscribe_again(stub: &Stub) -> Streaming<proto::SubscribeResponse> {
+    let give_up_at = tokio::time::Instant::now() + WAIT;
+    loop {
+        match subscribe(stub).await {
+            Ok(stream) => return stream,
+            Err(status) => {
+                assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
+                assert!(tokio::time::Instant::now() < give_up_at, "{status}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+async fn next_batch(
+    stream: &mut Streaming<proto::SubscribeResponse>,
+) -> (proto::Cursor, Vec<proto::Record>) {
+    loop {
+        let message = tokio::time::timeout(WAIT, stream.message()).await.unwrap();
+        let response = message.unwrap().expect("a stream of a group does not end");
+        assert_eq!(response.error, None);
+        if !response.records.is_empty() {
+            return (response.cursor.unwrap(), response.records);
+        }
+    }
+}
+
+async fn commit(stub: &Stub, cursor: proto::Cursor) -> Result<(), tonic::Status> {
+    let request = proto::CommitOffsetsRequest {
+        cursors: vec![cursor],
+        released: Vec::new(),
+    };
+    let response = stub.log.clone().commit_offsets(request).await?;
+    assert_eq!(response.get_ref().stale, []);
+    Ok(())
+}
