@@ -72,6 +72,17 @@ pub(crate) fn texts(chunks: &[Bytes]) -> Vec<String> {
     decode(chunks).into_iter().map(text).collect()
 }
 
+/// Lets every log line be put together, as it is where somebody reads them.
+pub(crate) fn log_everything() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
+            .with_writer(std::io::sink)
+            .init();
+    });
+}
+
 /// A machine on which brokers run one after the other, without threads.
 pub(crate) struct Machine {
     pub(crate) disk: SimDisk,
@@ -83,6 +94,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(seed: u64) -> Self {
+        log_everything();
         Self {
             disk: SimDisk::new(seed),
             clock: ManualClock::new(START_MS),

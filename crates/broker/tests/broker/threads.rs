@@ -15,9 +15,10 @@ use flowstone_broker::{
 use flowstone_disk::{DirEntry, Disk, File, Lock, Map, OpenMode, RealDisk};
 use pollster::block_on;
 
-use crate::harness::{at, decode, read, texts, values};
+use crate::harness::{at, decode, log_everything, read, texts, values};
 
 fn config(dir: &Path) -> BrokerConfig {
+    log_everything();
     let mut config = BrokerConfig::new(dir);
     config.append_threads = 2;
     config.read_threads = 2;
