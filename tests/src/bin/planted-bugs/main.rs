@@ -8,10 +8,15 @@ mod bugs;
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Instant;
 
 use bugs::{BUGS, Bug};
+
+/// How long the build or the tests may take with one bug.
+const TEST_SECONDS_MAX: u32 = 600;
+/// What `timeout` exits with when it had to end the command.
+const TIMED_OUT: i32 = 124;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -109,7 +114,7 @@ impl Checkout {
 
     fn test(&self, bug: &Bug) -> Result<Outcome, Box<dyn Error>> {
         let build = self.cargo(&["test", "--no-run", "--quiet"], bug)?;
-        if !build.0 {
+        if !build.0.success() {
             let error = build
                 .1
                 .lines()
@@ -117,9 +122,14 @@ impl Checkout {
                 .unwrap_or("?");
             return Ok(Outcome::DoesNotBuild(error.to_owned()));
         }
-        let (passed, output) = self.cargo(&["test", "--no-fail-fast"], bug)?;
-        if passed {
+        let (status, output) = self.cargo(&["test", "--no-fail-fast"], bug)?;
+        if status.success() {
             return Ok(Outcome::Survived);
+        }
+        if status.code() == Some(TIMED_OUT) {
+            return Ok(Outcome::Caught(format!(
+                "the tests were not over after {TEST_SECONDS_MAX} s"
+            )));
         }
         let mut failed: Vec<_> = output
             .lines()
@@ -136,8 +146,11 @@ impl Checkout {
         Ok(Outcome::Caught(format!("{}{more}", failed.join(", "))))
     }
 
-    fn cargo(&self, args: &[&str], bug: &Bug) -> Result<(bool, String), Box<dyn Error>> {
-        let output = Command::new(env!("CARGO"))
+    fn cargo(&self, args: &[&str], bug: &Bug) -> Result<(ExitStatus, String), Box<dyn Error>> {
+        // A bug may make a test run for ever; `timeout` ends it with all that it has started.
+        let output = Command::new("timeout")
+            .arg(TEST_SECONDS_MAX.to_string())
+            .arg(env!("CARGO"))
             .current_dir(&self.path)
             .args(args)
             .args(bug.packages.iter().flat_map(|package| ["-p", package]))
@@ -150,10 +163,7 @@ impl Checkout {
             .stdin(Stdio::null())
             .output()?;
         let text = [output.stdout, output.stderr].concat();
-        Ok((
-            output.status.success(),
-            String::from_utf8_lossy(&text).into_owned(),
-        ))
+        Ok((output.status, String::from_utf8_lossy(&text).into_owned()))
     }
 }
 
