@@ -2,6 +2,7 @@
 
 mod file;
 mod map;
+mod open_files;
 
 use std::fs;
 use std::io;
@@ -9,6 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::{DirEntry, Disk, File, Lock, OpenMode};
+
+pub use open_files::raise_open_files_limit;
 
 /// The file systems of this machine.
 #[derive(Clone, Copy, Debug, Default)]

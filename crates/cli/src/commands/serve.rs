@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use flowstone_disk::Env;
+use flowstone_disk::{Env, raise_open_files_limit};
 use flowstone_server::{Server, ServerConfig};
 
 use crate::args::Switch;
@@ -72,6 +72,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<()> {
     }
     let config = args.server_config()?;
     let data_dir = config.data_dir.clone();
+    match raise_open_files_limit() {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit on open files stays as it is"),
+    }
     // Listened to before the start, so that a signal during recovery is not lost.
     let mut stop = Stop::listen()?;
     let server = tokio::select! {

@@ -1,0 +1,33 @@
+//! How many files the process may have open.
+
+use std::io;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Raises the limit on open files to the most that the system lets this process have, and returns
+/// it; `u64::MAX` for no limit. Each partition that is written to has a file open, and the limit
+/// that shells give, 1,024 on most systems, is soon too low for that.
+///
+/// # Errors
+/// When the system refuses.
+pub fn raise_open_files_limit() -> io::Result<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit.clone())?;
+    }
+    Ok(limit.current.unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_raised_as_far_as_it_goes() {
+        let raised = raise_open_files_limit().unwrap();
+        let now = getrlimit(Resource::Nofile);
+        assert_eq!(now.current, now.maximum);
+        assert_eq!(now.current.unwrap_or(u64::MAX), raised);
+    }
+}
