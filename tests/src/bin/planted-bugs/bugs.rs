@@ -95,8 +95,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "floor-is-ignored",
         file: "crates/log/src/recover/active.rs",
-        from: "    let ending = if end < floor {",
-        to: "    let ending = if false {",
+        from: "let slot = floor.filter(|slot| slot.generation == entry.generation);",
+        to: "let slot = floor.filter(|_| false);",
         packages: LOG,
     },
     Bug {
