@@ -20,7 +20,7 @@ pub(super) fn claim(
 ) -> Result<(Box<dyn Lock>, Identity), OpenError> {
     let dir = &config.data_dir;
     let disk = &env.disk;
-    disk.create_dir_all(dir).map_err(failed("create", dir))?;
+    disk.create_dir_all(dir).map_err(not_made(dir))?;
     let lock_path = dir.join(LOCK_NAME);
     let lock = disk.lock(&lock_path).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::DirectoryInUse { path: dir.clone() },
@@ -101,6 +101,19 @@ pub(super) fn clean_up(
 
 fn list(env: &Env, path: &Path) -> Result<Vec<DirEntry>, OpenError> {
     env.disk.list(path).map_err(failed("list", path))
+}
+
+/// The error of a data directory that could not be made: there is nothing in it yet, so another place
+/// is always a way out.
+fn not_made(path: &Path) -> impl FnOnce(io::Error) -> OpenError + use<> {
+    let path = path.to_path_buf();
+    move |error| OpenError::NotWritable {
+        detail: match error.kind() {
+            io::ErrorKind::AlreadyExists => "it is not a directory".to_owned(),
+            _ => error.to_string(),
+        },
+        path,
+    }
 }
 
 /// The error of an operation that failed; want of rights is told apart.
