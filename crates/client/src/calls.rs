@@ -7,7 +7,7 @@ use flowstone_proto::v1 as proto;
 use prost_types::FieldMask;
 use tonic::Code;
 
-use crate::{Client, Error, Result, Start};
+use crate::{Client, Error, Result, Start, reason};
 
 const PAGE_SIZE: i32 = 1000;
 
@@ -68,6 +68,35 @@ impl Client {
             .topic
             .ok_or_else(|| incomplete("GetTopic", "topic"))?;
         Ok((topic, response.partitions))
+    }
+
+    /// Whether one of these partitions (none named: all) is offline after damage, as the error that
+    /// reading on in it would meet. What such a partition tells as its end is where the damage
+    /// begins, so that reading to the end looks whole and is not.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`, or what the connection said.
+    pub async fn find_damage(&self, topic: &str, partitions: &[i32]) -> Result<Option<Error>> {
+        let (_, infos) = self.get_topic(topic).await?;
+        let damaged = infos.iter().find(|info| {
+            info.offline && (partitions.is_empty() || partitions.contains(&info.partition))
+        });
+        Ok(damaged.map(|info| {
+            let partition = info.partition;
+            let end = info.high_watermark;
+            Error::local(
+                Code::DataLoss,
+                Some(reason::CORRUPT_SEGMENT),
+                format!(
+                    "partition {partition} of topic {topic:?} is offline after damage: what lies \
+                     before offset {end} can be read, what follows cannot; see the broker's log and \
+                     run `flowstone log verify` on its data directory"
+                ),
+            )
+            .with_metadata("topic", topic)
+            .with_metadata("partition", partition)
+            .with_metadata("offset", end)
+        }))
     }
 
     /// All topics whose names begin with `prefix`, by name.

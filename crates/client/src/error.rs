@@ -29,6 +29,8 @@ pub mod reason {
     pub const SHUTTING_DOWN: &str = "SHUTTING_DOWN";
     /// The offset was removed by retention or a trim.
     pub const OFFSET_TRIMMED: &str = "OFFSET_TRIMMED";
+    /// What is on disk is not what was written.
+    pub const CORRUPT_SEGMENT: &str = "CORRUPT_SEGMENT";
     /// The group has members.
     pub const GROUP_ACTIVE: &str = "GROUP_ACTIVE";
 }

@@ -168,6 +168,7 @@ async fn read(
     stop: &mut Stop,
 ) -> Result<()> {
     let ends = Ends::resolve(client, args, span).await?;
+    let damage = ends.damage();
     let mut subscription = ends
         .apply(subscribe.partitions(args.partitions.clone()))
         .open()
@@ -183,10 +184,14 @@ async fn read(
             Event::Assignment(_) => {}
         }
         if printer.is_done() {
-            break;
+            return printer.flush();
         }
     }
-    printer.flush()
+    printer.flush()?;
+    match damage {
+        Some(damage) if !stop.is_asked() => Err(damage.into()),
+        _ => Ok(()),
+    }
 }
 
 /// The next event. What was printed is flushed before it waits. None: the stop position is

@@ -21,6 +21,8 @@ pub(super) struct Plan {
     ends: Option<Offsets>,
     /// How many records are still wanted, when they are counted.
     remaining: Option<i64>,
+    /// Why reading up to the ends is not reading all.
+    damage: Option<Error>,
 }
 
 impl Plan {
@@ -55,6 +57,7 @@ impl Plan {
                 Some(Stop::Count(count)) => Some(count),
                 _ => None,
             },
+            damage: None,
             request: proto::SubscribeRequest::default(),
         };
         if builder.group.is_empty() {
@@ -113,6 +116,10 @@ impl Plan {
         for cursor in &builder.stop_before {
             ends.insert(cursor.partition, cursor.clone());
         }
+        self.damage = builder
+            .client
+            .find_damage(&builder.topic, &builder.partitions)
+            .await?;
         // A partition that is added later has no end, and was not meant.
         request.partitions = ends.keys().copied().collect();
         request.stop = None;
@@ -135,6 +142,11 @@ impl Plan {
             request.stop = Some(Stop::Count(remaining).into());
         }
         request
+    }
+
+    /// What was known to be damaged when the ends were looked up.
+    pub(super) fn take_damage(&mut self) -> Option<Error> {
+        self.damage.take()
     }
 
     /// Whether the broker ends the stream by itself.

@@ -48,7 +48,7 @@ enum Received {
 impl Reader {
     pub(super) fn new(
         client: Client,
-        plan: Plan,
+        mut plan: Plan,
         limits: &proto::Limits,
         retry_for: Option<Duration>,
     ) -> Self {
@@ -61,6 +61,7 @@ impl Reader {
         let connection_timeout = told(limits.connection_timeout).unwrap_or_default();
         let reconnect_timeout = told(limits.member_reconnect_timeout).unwrap_or_default();
         Self {
+            failure: plan.take_damage(),
             client,
             plan,
             silence_max: heartbeat * HEARTBEATS_MISSED,
@@ -70,7 +71,6 @@ impl Reader {
             heard: Instant::now(),
             backoff: Backoff::default(),
             troubled: false,
-            failure: None,
         }
     }
 

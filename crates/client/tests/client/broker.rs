@@ -55,6 +55,7 @@ pub(crate) struct State {
     pub(crate) ends: [i64; 2],
     pub(crate) limits: proto::Limits,
     pub(crate) topic_max_record_bytes: Option<i32>,
+    pub(crate) offline: Vec<i32>,
 }
 
 #[derive(Clone, Debug)]
@@ -298,14 +299,20 @@ impl TopicService for Broker {
         &self,
         request: Request<proto::GetTopicRequest>,
     ) -> Result<Response<proto::GetTopicResponse>, Status> {
+        let state = self.state();
+        let partitions = (0..2).map(|partition| proto::PartitionInfo {
+            partition,
+            offline: state.offline.contains(&partition),
+            ..proto::PartitionInfo::default()
+        });
         Ok(Response::new(proto::GetTopicResponse {
             topic: Some(proto::Topic {
                 name: request.into_inner().topic,
                 partition_count: 2,
-                max_record_bytes: self.state().topic_max_record_bytes,
+                max_record_bytes: state.topic_max_record_bytes,
                 ..proto::Topic::default()
             }),
-            partitions: Vec::new(),
+            partitions: partitions.collect(),
         }))
     }
 

@@ -339,3 +339,21 @@ async fn a_short_read_never_looks_like_a_whole_one() {
     }
     assert_eq!(last.unwrap().unwrap_err().code(), Code::DataLoss);
 }
+
+#[tokio::test]
+async fn the_end_of_a_damaged_partition_is_not_taken_for_its_end() {
+    let broker = Broker::start().await;
+    broker.state().ends = [1, 0];
+    broker.state().offline = vec![1];
+    let all = (vec![batch(0, 0, 1)], DONE);
+    broker.state().subscribe.extend([all.clone(), all]);
+    let visits = broker.client().subscribe("visits").stop(Stop::CurrentEnd);
+    let mut all = visits.clone().open().await.unwrap();
+    assert!(all.next().await.unwrap().is_ok());
+    let error = all.next().await.unwrap().unwrap_err();
+    assert!(error.is(reason::CORRUPT_SEGMENT), "{error}");
+    // The other partition alone is whole.
+    broker.state().ends = [1, 0];
+    let mut sound = visits.partitions([0]).open().await.unwrap();
+    assert_eq!(offsets(&mut sound).await, [(0, 0)]);
+}

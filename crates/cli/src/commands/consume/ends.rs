@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 use flowstone_client::Stop as StopAt;
-use flowstone_client::{Client, Cursor, ListOffsetsResponse, Start, SubscribeBuilder};
+use flowstone_client::{Client, Cursor, Error, ListOffsetsResponse, Start, SubscribeBuilder};
 
 use super::ConsumeArgs;
 use crate::position::{Position, Span};
@@ -16,6 +16,8 @@ pub(super) struct Ends {
     stop: Option<StopAt>,
     /// Before which offset, by partition.
     cursors: Option<BTreeMap<i32, Cursor>>,
+    /// Why reading up to there is not reading all.
+    damage: Option<Error>,
 }
 
 impl Ends {
@@ -42,6 +44,10 @@ impl Ends {
             }
             None => {}
         }
+        let from_now = span.to.is_some_and(|to| !matches!(to, Position::Offset(_)));
+        if from_now || args.exit_at_end {
+            ends.damage = client.find_damage(&args.topic, &args.partitions).await?;
+        }
         if args.exit_at_end {
             let offsets = ends_at(client, args, Start::Latest).await?;
             ends.narrow(&args.topic, offsets);
@@ -61,6 +67,11 @@ impl Ends {
             });
             cursor.offset = cursor.offset.min(at.offset);
         }
+    }
+
+    /// To be told once everything before the ends was read.
+    pub(super) fn damage(&self) -> Option<Error> {
+        self.damage.clone()
     }
 
     /// Tells the broker where to stop. Only partitions with an end are read, if there are ends.

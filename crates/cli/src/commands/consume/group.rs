@@ -36,6 +36,8 @@ pub(super) struct GroupReader {
     commit_now: bool,
     /// Partitions that cannot be read to their ends.
     broken: BTreeMap<i32, Error>,
+    /// Why reading to the ends is not reading all.
+    damage: Option<Error>,
     topic: String,
     progress: Progress,
 }
@@ -49,6 +51,7 @@ impl GroupReader {
         start: Start,
         ends: Ends,
     ) -> Result<Self> {
+        let damage = ends.damage();
         let ends = ends.offsets();
         let mut subscribe = subscribe.group(group);
         if let Some(member) = &args.member {
@@ -75,6 +78,7 @@ impl GroupReader {
             committed_at: Instant::now(),
             commit_now: false,
             broken: BTreeMap::new(),
+            damage,
             topic: args.topic.clone(),
             progress: Progress::records(args.count),
         })
@@ -87,7 +91,9 @@ impl GroupReader {
         let committed = self.commit().await;
         outcome?;
         committed?;
-        match std::mem::take(&mut self.broken).into_values().next() {
+        let broken = std::mem::take(&mut self.broken).into_values().next();
+        let damage = self.damage.take().filter(|_| self.is_at_the_end());
+        match broken.or(damage) {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }
