@@ -5,6 +5,7 @@
 
 mod crash;
 mod failure;
+mod golden;
 mod groups;
 mod harness;
 mod internal_logs;
