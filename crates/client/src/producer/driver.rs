@@ -53,8 +53,8 @@ pub(super) struct Driver {
     /// Sent over the stream of now and not answered, oldest first.
     sent: VecDeque<Batch>,
     backoff: Backoff,
-    /// Set from a failure to the next answer, so that one outage is told once.
-    troubled: bool,
+    /// What went wrong last, from a failure to the next answer.
+    last_error: Option<Error>,
 }
 
 /// Why a stream is over.
@@ -82,7 +82,7 @@ impl Driver {
             pending: VecDeque::new(),
             sent: VecDeque::new(),
             backoff: Backoff::default(),
-            troubled: false,
+            last_error: None,
         }
     }
 
@@ -130,7 +130,7 @@ impl Driver {
                     (None, Some(batch)) => {
                         answered += 1;
                         self.backoff.reset();
-                        self.troubled = false;
+                        self.last_error = None;
                         let runs = response.produce.unwrap_or_default().runs;
                         let placement = Placement::new(&runs, batch.record_count);
                         self.queue.answer(batch, placement);
@@ -164,6 +164,10 @@ impl Driver {
             .pop_front()
             .or_else(|| self.queue.take(self.sent.is_empty()))
         {
+            if self.is_too_late(&batch) {
+                self.give_up(batch);
+                continue;
+            }
             // A stream that is gone is told by its answers.
             let _ = requests.send(RawRequest {
                 run: batch.run.clone(),
@@ -222,24 +226,44 @@ impl Driver {
                 (error, pause)
             }
         };
-        if self.troubled {
+        // One outage is told once.
+        if self.last_error.is_some() {
             tracing::debug!(%error, unanswered_requests = sent.len(), "the produce stream ended again");
         } else {
             tracing::warn!(%error, unanswered_requests = sent.len(), "the produce stream ended");
         }
-        self.troubled = true;
-        let now = Instant::now();
+        self.last_error = Some(error);
         for batch in sent {
-            let too_late = batch.since + self.repeat.within <= now;
-            if batch.perhaps_appended && (too_late || !self.repeat.unknown) {
-                self.queue.answer(batch, Err(outcome_unknown(&error)));
-            } else if too_late {
-                self.queue.answer(batch, Err(error.clone()));
-            } else {
+            let repeat = !batch.perhaps_appended || self.repeat.unknown;
+            if repeat && !self.is_too_late(&batch) {
                 self.pending.push_back(batch);
+            } else {
+                self.give_up(batch);
             }
         }
         pause
+    }
+
+    fn is_too_late(&self, batch: &Batch) -> bool {
+        batch.since + self.repeat.within <= Instant::now()
+    }
+
+    /// Answers with what went wrong last.
+    fn give_up(&self, batch: Batch) {
+        let error = self.last_error.clone().unwrap_or_else(|| {
+            let within = self.repeat.within;
+            Error::local(
+                Code::DeadlineExceeded,
+                None,
+                format!("the records could not be sent within {within:?}"),
+            )
+        });
+        let error = if batch.perhaps_appended {
+            outcome_unknown(&error)
+        } else {
+            error
+        };
+        self.queue.answer(batch, Err(error));
     }
 
     /// Whether a retryable failure says that nothing of the batch was appended.

@@ -231,6 +231,32 @@ async fn a_broker_that_never_answers_is_given_up() {
 }
 
 #[tokio::test]
+async fn what_is_given_up_says_what_went_wrong() {
+    let broker = Broker::start().await;
+    let full = Produce::Refuse(Code::ResourceExhausted, reason::DISK_FULL);
+    script(&broker, &vec![full; 1000]);
+    let producer = broker
+        .client()
+        .producer("visits")
+        .batch_bytes(1)
+        .delivery_timeout(Duration::from_millis(200))
+        .build()
+        .await
+        .unwrap();
+    let first = send(&producer, "first").await;
+    let second = send(&producer, "second").await;
+    for delivery in [first, second] {
+        assert!(delivery.await.unwrap_err().is(reason::DISK_FULL));
+    }
+    let totals = producer.totals();
+    assert_eq!((totals.failed_records, totals.unknown_records), (2, 0));
+    // Once there is room again, so there is for what comes then.
+    broker.state().produce.clear();
+    send(&producer, "third").await.await.unwrap();
+    assert_eq!(broker.appended(), ["third"]);
+}
+
+#[tokio::test]
 async fn a_dropped_producer_still_sends_what_it_was_given() {
     let broker = Broker::start().await;
     let producer = broker.client().producer("visits").build().await.unwrap();
