@@ -25,6 +25,10 @@ use crate::{Client, Error, reason};
 
 const PRODUCE_STREAM: &str = "/flowstone.v1.LogService/ProduceStream";
 
+/// A last attempt that begins just before the time is over still waits so long for its answer:
+/// what is sent and not waited for is left unknown.
+const FAIR_ATTEMPT: Duration = Duration::from_secs(1);
+
 /// What is repeated, and for how long.
 #[derive(Clone, Debug)]
 pub(super) struct Repeat {
@@ -111,6 +115,7 @@ impl Driver {
         let taken = Arc::new(AtomicU64::new(0));
         let mut answers = Answers::open(&self.client, receiver, Arc::clone(&taken));
         let mut answered: u64 = 0;
+        let fair_until = Instant::now() + self.repeat.within.min(FAIR_ATTEMPT);
         loop {
             self.dispatch(&requests);
             if self.sent.is_empty() && self.queue.is_finished() {
@@ -121,7 +126,7 @@ impl Driver {
                 next = answers.next() => next,
                 () = self.queue.woken() => continue,
                 () = self.linger() => continue,
-                () = self.overdue() => Err(Status::deadline_exceeded(format!(
+                () = self.overdue(fair_until) => Err(Status::deadline_exceeded(format!(
                     "the broker did not answer within {:?}", self.repeat.within
                 ))),
             };
@@ -184,9 +189,12 @@ impl Driver {
         }
     }
 
-    async fn overdue(&self) {
+    async fn overdue(&self, fair_until: Instant) {
         match self.sent.front() {
-            Some(oldest) => tokio::time::sleep_until(oldest.since + self.repeat.within).await,
+            Some(oldest) => {
+                let until = oldest.since + self.repeat.within;
+                tokio::time::sleep_until(until.max(fair_until)).await;
+            }
             None => std::future::pending().await,
         }
     }
