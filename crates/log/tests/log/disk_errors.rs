@@ -243,3 +243,25 @@ fn a_read_error_while_opening_is_neither_a_torn_tail_nor_rot() {
     }
     assert!(refused >= 3, "only {refused} reads were made while opening");
 }
+
+#[test]
+fn a_reopen_remembers_what_this_process_has_synced() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    rig.put(&mut log, &[record(&[b'b'; 3000], 0)]).unwrap();
+    // A sector of the last acknowledged frame is gone; FLOOR has not been told of it yet.
+    let file = rig.segment_files().remove(0);
+    let end = rig
+        .bytes_of(&file)
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .unwrap() as u64;
+    rig.overwrite(&file, end / 512 * 512 - 512, &[0; 512]);
+    rig.append(&mut log, &values(["c"])).unwrap();
+    rig.disk.fail_nth(OpKind::Write, 1, io::ErrorKind::Other);
+    log.write().unwrap_err();
+    log.reopen(None).unwrap();
+    let damage = log.damage().expect("not a torn tail: it was acknowledged");
+    assert_eq!(damage.offset.get(), 1);
+}
