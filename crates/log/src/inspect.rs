@@ -10,6 +10,9 @@ use flowstone_format::{
     partition_dir_name,
 };
 
+/// The file in a data directory that a running broker holds locked.
+pub use flowstone_format::LOCK_NAME;
+
 use crate::active::FIRST_FRAME;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};

@@ -52,7 +52,7 @@ impl Server {
             Ok(Err(error)) => return Err(StartError::Broker(error)),
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
-        tracing::info!(%local_addr, cluster_id = %broker.cluster_id(), "ready to serve");
+        tracing::debug!(%local_addr, cluster_id = %broker.cluster_id(), "ready to serve");
         Ok(Self {
             config,
             listener,

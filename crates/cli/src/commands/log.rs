@@ -18,9 +18,6 @@ use crate::progress::Progress;
 use crate::units::{show_many, show_size};
 use view::{Batch, Partition};
 
-/// What a broker holds locked while it runs; a test holds this against a real one.
-const LOCK_NAME: &str = "LOCK";
-
 /// Look at the files of a broker that is not running, and check them
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
@@ -151,7 +148,7 @@ fn walk(data_dir: &Path, keep_batches: bool) -> Result<Vec<Partition>> {
 /// that grow while they are read look damaged. A directory that this user may only read, or that
 /// has no lock, is a copy.
 fn hold(disk: &dyn Disk, data_dir: &Path) -> Result<Option<Box<dyn Lock>>> {
-    let path = data_dir.join(LOCK_NAME);
+    let path = data_dir.join(inspect::LOCK_NAME);
     if !path.exists() {
         return Ok(None);
     }
