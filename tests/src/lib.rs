@@ -10,6 +10,7 @@ pub mod history;
 mod invocation;
 mod process;
 mod proxy;
+mod raw;
 mod stub;
 
 pub use binary::{binary, workspace_root};
@@ -19,4 +20,5 @@ pub use history::History;
 pub use invocation::{Invocation, Run, flowstone};
 pub use process::{Capture, Process};
 pub use proxy::Proxy;
+pub use raw::raw_call;
 pub use stub::Stub;

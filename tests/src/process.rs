@@ -107,10 +107,19 @@ impl Process {
         self.stderr.wait_for_end(Duration::from_secs(10));
     }
 
-    /// Sends SIGTERM.
+    /// Asks it to end, with SIGTERM.
     pub fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM)
-            .unwrap_or_else(|error| panic!("cannot send SIGTERM to {}: {error}", self.name));
+        self.signal(Signal::TERM);
+    }
+
+    /// Asks it to end, with SIGINT, as Ctrl-C does.
+    pub fn interrupt(&self) {
+        self.signal(Signal::INT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal)
+            .unwrap_or_else(|error| panic!("cannot send a signal to {}: {error}", self.name));
     }
 
     /// The end of all that it printed, to be shown when a test fails.

@@ -16,6 +16,8 @@ pub struct Stub {
     pub topics: TopicServiceClient<Channel>,
     /// Groups.
     pub groups: GroupServiceClient<Channel>,
+    /// The connection, for calls without a stub.
+    pub channel: Channel,
 }
 
 /// A partition as one reader saw it.
@@ -37,7 +39,8 @@ impl Stub {
         Ok(Self {
             log: LogServiceClient::new(channel.clone()),
             topics: TopicServiceClient::new(channel.clone()),
-            groups: GroupServiceClient::new(channel),
+            groups: GroupServiceClient::new(channel.clone()),
+            channel,
         })
     }
 

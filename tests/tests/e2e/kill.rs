@@ -1,14 +1,13 @@
 //! kill -9 of the broker while producers and readers run, over and over.
 
-mod work;
-
 use std::time::{Duration, Instant};
 
 use flowstone_tests::history::SharedHistory;
 use flowstone_tests::{Broker, Dice, Proxy, Stub};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use work::{Endless, Maker, Work, follow, stream, unary};
+
+use crate::work::{self, Endless, Maker, Work, follow, stream, unary};
 
 const TOPIC: &str = "kills";
 const PARTITIONS: i32 = 4;

@@ -3,7 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod access_log;
+mod bad_input;
 mod group;
 mod kill;
 mod murmur2;
+mod python;
 mod quickstart;
+mod shutdown;
+mod wire;
+mod work;

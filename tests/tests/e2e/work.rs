@@ -1,4 +1,4 @@
-//! What runs while the broker is killed: producers of three kinds, and a reader that commits.
+//! What runs while a broker is killed or stopped: producers of three kinds, and a reader that commits.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -16,21 +16,22 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 /// The group that reads along.
-pub(super) const GROUP: &str = "followers";
+pub(crate) const GROUP: &str = "followers";
 /// Requests of one stream that are under way.
 const IN_FLIGHT: usize = 16;
 const RECORDS_PER_REQUEST: u64 = 20;
+const SHUTTING_DOWN: &str = "SHUTTING_DOWN";
 
 /// The topic, its history, and how many records were acknowledged.
 #[derive(Clone)]
-pub(super) struct Work {
+pub(crate) struct Work {
     topic: &'static str,
     history: SharedHistory,
     acknowledged: watch::Sender<u64>,
 }
 
 impl Work {
-    pub(super) fn new(topic: &'static str) -> Self {
+    pub(crate) fn new(topic: &'static str) -> Self {
         Self {
             topic,
             history: SharedHistory::new(),
@@ -38,16 +39,16 @@ impl Work {
         }
     }
 
-    pub(super) fn shared(&self) -> &SharedHistory {
+    pub(crate) fn shared(&self) -> &SharedHistory {
         &self.history
     }
 
-    pub(super) fn history(&self) -> MutexGuard<'_, History> {
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock()
     }
 
     /// Returns once so many more records are acknowledged than now.
-    pub(super) async fn acknowledged_beyond(&self, more: u64) {
+    pub(crate) async fn acknowledged_beyond(&self, more: u64) {
         let mut acknowledged = self.acknowledged.subscribe();
         let target = *acknowledged.borrow() + more;
         let reached = acknowledged.wait_for(|count| *count >= target).await;
@@ -81,17 +82,32 @@ impl Work {
         self.acknowledged
             .send_modify(|count| *count += calls.len() as u64);
     }
+
+    /// A call of these records failed since the broker ends.
+    fn fail(&self, calls: &[Call], status: &Status) {
+        assert!(is_the_end(status), "{status}");
+        if is_shutting_down(status) {
+            self.refuse(calls.to_vec());
+        }
+    }
+
+    fn refuse(&self, calls: Vec<Call>) {
+        let mut history = self.history();
+        for call in calls {
+            history.refused(call);
+        }
+    }
 }
 
 /// Makes records, no two alike.
-pub(super) struct Maker {
+pub(crate) struct Maker {
     producer: u32,
     made: u64,
     dice: Dice,
 }
 
 impl Maker {
-    pub(super) fn new(producer: u32, dice: &Dice) -> Self {
+    pub(crate) fn new(producer: u32, dice: &Dice) -> Self {
         Self {
             producer,
             made: 0,
@@ -99,7 +115,7 @@ impl Maker {
         }
     }
 
-    pub(super) fn producer(&self) -> u32 {
+    pub(crate) fn producer(&self) -> u32 {
         self.producer
     }
 
@@ -130,17 +146,31 @@ impl Maker {
     }
 }
 
-/// Whether a failure says nothing about what became of the records. All others would be a defect:
-/// there is nothing to refuse.
-fn leaves_it_open(status: &Status) -> bool {
+/// Whether a broker that ends may be the reason of a failure. All others would be a defect: there is
+/// nothing to refuse.
+fn is_the_end(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
     )
 }
 
+/// What a broker says that takes no more: nothing of the request was appended.
+fn is_shutting_down(status: &Status) -> bool {
+    has_reason(status, SHUTTING_DOWN)
+}
+
+fn is_stale(status: &Status) -> bool {
+    has_reason(status, "STALE_SESSION")
+}
+
+fn has_reason(status: &Status, reason: &str) -> bool {
+    let told = status.metadata().get("flowstone-reason");
+    told.is_some_and(|told| told == reason)
+}
+
 /// Produces one request after the other, over all partitions, until the broker is gone.
-pub(super) async fn unary(work: &Work, mut stub: Stub, mut maker: Maker) -> Maker {
+pub(crate) async fn unary(work: &Work, mut stub: Stub, mut maker: Maker) -> Maker {
     loop {
         let count = maker.dice.pick(1..RECORDS_PER_REQUEST);
         let (records, calls) = work.invoke(&mut maker, count);
@@ -152,7 +182,7 @@ pub(super) async fn unary(work: &Work, mut stub: Stub, mut maker: Maker) -> Make
         match stub.log.produce(request).await {
             Ok(response) => work.acknowledge(&calls, response.get_ref()),
             Err(status) => {
-                assert!(leaves_it_open(&status), "{status}");
+                work.fail(&calls, &status);
                 return maker;
             }
         }
@@ -160,63 +190,79 @@ pub(super) async fn unary(work: &Work, mut stub: Stub, mut maker: Maker) -> Make
 }
 
 /// Produces to one partition over a stream, many requests in flight, until the broker is gone.
-pub(super) async fn stream(work: &Work, mut stub: Stub, partition: i32, mut maker: Maker) -> Maker {
+pub(crate) async fn stream(work: &Work, mut stub: Stub, partition: i32, mut maker: Maker) -> Maker {
     let (requests, receiver) = mpsc::channel(IN_FLIGHT);
+    let mut requests = Some(requests);
     let mut waiting = VecDeque::new();
-    let mut answers = None;
-    let mut opening = Some(ReceiverStream::new(receiver));
-    loop {
-        while waiting.len() < IN_FLIGHT {
-            let count = maker.dice.pick(1..RECORDS_PER_REQUEST);
-            let (records, calls) = work.invoke(&mut maker, count);
-            waiting.push_back(calls);
-            let produce = proto::ProduceRequest {
-                records,
-                topic: work.topic.to_owned(),
-                partition: Some(partition),
-                ..proto::ProduceRequest::default()
-            };
-            let request = proto::ProduceStreamRequest {
-                produce: Some(produce),
-            };
-            if requests.send(request).await.is_err() {
-                return maker;
-            }
+    send(work, &mut maker, partition, &mut requests, &mut waiting).await;
+    let mut answers = match stub.log.produce_stream(ReceiverStream::new(receiver)).await {
+        Ok(response) => response.into_inner(),
+        Err(status) => {
+            work.fail(&waiting.make_contiguous().concat(), &status);
+            return maker;
         }
-        if let Some(receiver) = opening.take() {
-            match stub.log.produce_stream(receiver).await {
-                Ok(response) => answers = Some(response.into_inner()),
-                Err(status) => {
-                    assert!(leaves_it_open(&status), "{status}");
+    };
+    loop {
+        match answers.message().await {
+            Ok(Some(answer)) => {
+                if let Some(error) = answer.error {
+                    assert_eq!(error.reason, SHUTTING_DOWN, "there is nothing to refuse");
+                    // Nor is anything appended that was sent behind it.
+                    work.refuse(waiting.make_contiguous().concat());
                     return maker;
                 }
+                let calls: Vec<Call> = waiting.pop_front().expect("an answer has its request");
+                work.acknowledge(&calls, &answer.produce.expect("it is no error"));
             }
-        }
-        let stream = answers.as_mut().expect("it was opened above");
-        let answer = match stream.message().await {
-            Ok(answer) => answer,
+            Ok(None) => panic!("a stream does not end before its requests do"),
             Err(status) => {
-                assert!(leaves_it_open(&status), "{status}");
+                // All that were begun have been answered before.
+                work.fail(&waiting.make_contiguous().concat(), &status);
                 return maker;
             }
+        }
+        send(work, &mut maker, partition, &mut requests, &mut waiting).await;
+    }
+}
+
+/// Sends as many requests as may be in flight; once the broker takes no more, none.
+async fn send(
+    work: &Work,
+    maker: &mut Maker,
+    partition: i32,
+    requests: &mut Option<mpsc::Sender<proto::ProduceStreamRequest>>,
+    waiting: &mut VecDeque<Vec<Call>>,
+) {
+    while waiting.len() < IN_FLIGHT
+        && let Some(sender) = requests
+    {
+        let count = maker.dice.pick(1..RECORDS_PER_REQUEST);
+        let (records, calls) = work.invoke(maker, count);
+        waiting.push_back(calls);
+        let produce = proto::ProduceRequest {
+            records,
+            topic: work.topic.to_owned(),
+            partition: Some(partition),
+            ..proto::ProduceRequest::default()
         };
-        // A stream that ends without a status was cut off, too.
-        let Some(answer) = answer else { return maker };
-        assert_eq!(answer.error, None, "there is nothing to refuse");
-        let calls = waiting.pop_front().expect("an answer belongs to a request");
-        work.acknowledge(&calls, &answer.produce.expect("an answer without an error"));
+        let request = proto::ProduceStreamRequest {
+            produce: Some(produce),
+        };
+        if sender.send(request).await.is_err() {
+            *requests = None;
+        }
     }
 }
 
 /// A producer of the client crate that lives on while brokers come and go.
-pub(super) struct Endless {
+pub(crate) struct Endless {
     stop: Arc<AtomicBool>,
     producing: JoinHandle<()>,
     answers: JoinHandle<()>,
 }
 
 impl Endless {
-    pub(super) async fn start(work: &Work, proxy: &Proxy, mut maker: Maker) -> Self {
+    pub(crate) async fn start(work: &Work, proxy: &Proxy, mut maker: Maker) -> Self {
         let client = Client::connect(proxy.url()).unwrap();
         let producer = client
             .producer(work.topic)
@@ -249,7 +295,7 @@ impl Endless {
     }
 
     /// Produces no more, and waits until all records are answered.
-    pub(super) async fn end(self) {
+    pub(crate) async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.producing.await.unwrap();
         self.answers.await.unwrap();
@@ -271,7 +317,7 @@ async fn answers(work: Work, mut deliveries: mpsc::UnboundedReceiver<(Call, Deli
 }
 
 /// Reads along as a member of a group and commits each batch, until the broker is gone.
-pub(super) async fn follow(work: Work, mut stub: Stub) {
+pub(crate) async fn follow(work: Work, mut stub: Stub) {
     let committed = committed(&stub).await;
     let request = proto::SubscribeRequest {
         topic: work.topic.to_owned(),
@@ -281,7 +327,7 @@ pub(super) async fn follow(work: Work, mut stub: Stub) {
     let mut stream = match stub.log.subscribe(request).await {
         Ok(response) => response.into_inner(),
         Err(status) => {
-            assert!(leaves_it_open(&status), "{status}");
+            assert!(is_the_end(&status), "{status}");
             return;
         }
     };
@@ -291,7 +337,7 @@ pub(super) async fn follow(work: Work, mut stub: Stub) {
             Ok(Some(response)) => response,
             Ok(None) => return,
             Err(status) => {
-                assert!(leaves_it_open(&status), "{status}");
+                assert!(is_the_end(&status), "{status}");
                 return;
             }
         };
@@ -312,8 +358,20 @@ pub(super) async fn follow(work: Work, mut stub: Stub) {
                 assert_eq!(response.get_ref().stale, [], "nobody else reads");
                 work.history().committed(GROUP, partition, offset);
             }
+            // The stream was the membership: once the broker has ended it, a commit comes too late.
+            Err(status) if is_stale(&status) => {
+                let ended = loop {
+                    match stream.message().await {
+                        Ok(Some(_)) => {}
+                        Ok(None) => panic!("a stream of a group does not end well"),
+                        Err(ended) => break ended,
+                    }
+                };
+                assert!(is_the_end(&ended), "{status}, and the stream: {ended}");
+                return;
+            }
             Err(status) => {
-                assert!(leaves_it_open(&status), "{status}");
+                assert!(is_the_end(&status), "{status}");
                 return;
             }
         }
@@ -321,7 +379,7 @@ pub(super) async fn follow(work: Work, mut stub: Stub) {
 }
 
 /// What the group has committed, by partition.
-pub(super) async fn committed(stub: &Stub) -> BTreeMap<i32, i64> {
+pub(crate) async fn committed(stub: &Stub) -> BTreeMap<i32, i64> {
     let request = proto::GetGroupRequest {
         group: GROUP.to_owned(),
     };
@@ -335,7 +393,7 @@ pub(super) async fn committed(stub: &Stub) -> BTreeMap<i32, i64> {
         }
         Err(status) => {
             assert!(
-                status.code() == Code::NotFound || leaves_it_open(&status),
+                status.code() == Code::NotFound || is_the_end(&status),
                 "{status}"
             );
             BTreeMap::new()
