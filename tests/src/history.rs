@@ -199,7 +199,6 @@ impl History {
         }
         let offsets: HashSet<i64> = records.iter().map(|record| record.offset).collect();
         let of = self.partitions.entry(partition).or_default();
-        of.end = of.end.max(end);
         let lost = of
             .acknowledged
             .keys()

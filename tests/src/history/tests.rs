@@ -249,6 +249,10 @@ fn offsets_that_do_not_follow_each_other_are_found() {
     at_the_end.read_whole(0, 9, &all[..3]);
     assert_eq!(at_the_end.violations(), [gap(3, 9)]);
 
+    let (mut beyond_the_end, _) = history();
+    beyond_the_end.read_whole(0, 2, &all[..3]);
+    assert_eq!(beyond_the_end.violations(), [gap(3, 2)]);
+
     let (mut back, _) = history();
     back.read(0, 1, &[all[1].clone(), all[0].clone()]);
     assert!(back.violations().contains(&gap(2, 0)));
@@ -324,7 +328,9 @@ fn a_refused_record_that_is_there_is_found() {
 #[test]
 fn a_commit_that_goes_back_is_found() {
     let (mut history, _) = history();
-    history.committed("readers", 0, 3);
+    for offset in [1, 3] {
+        history.committed("readers", 0, offset);
+    }
     history.committed("readers", 1, 1);
     history.committed("readers", 0, 2);
     let back = Violation::CommitWentBack {
