@@ -1,0 +1,75 @@
+//! A producer that outlives its brokers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use flowstone_client::{Client, Delivery, reason};
+use flowstone_tests::Proxy;
+use flowstone_tests::history::Call;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{Maker, Work};
+
+/// A producer of the client crate that lives on while brokers come and go.
+pub(crate) struct Endless {
+    stop: Arc<AtomicBool>,
+    producing: JoinHandle<()>,
+    answers: JoinHandle<()>,
+}
+
+impl Endless {
+    pub(crate) async fn start(work: &Work, proxy: &Proxy, mut maker: Maker) -> Self {
+        let client = Client::connect(proxy.url()).unwrap();
+        let producer = client
+            .producer(work.topic)
+            .batch_bytes(4 << 10)
+            .in_flight_bytes(32 << 10)
+            .linger(Duration::from_millis(1))
+            .build()
+            .await
+            .unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let (sent, deliveries) = mpsc::unbounded_channel();
+        let answers = tokio::spawn(answers(work.clone(), deliveries));
+        let work = work.clone();
+        let producing = tokio::spawn(async move {
+            while !stopped.load(Ordering::Relaxed) {
+                let record = maker.record();
+                let calls = work.invoke(maker.producer(), std::slice::from_ref(&record));
+                let delivery = producer.send(record).await.expect("it is not too large");
+                sent.send((calls[0], delivery)).expect("somebody listens");
+            }
+            // Failures were told by the deliveries.
+            let _ = producer.close().await;
+        });
+        Self {
+            stop,
+            producing,
+            answers,
+        }
+    }
+
+    /// Produces no more, and waits until all records are answered.
+    pub(crate) async fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.producing.await.unwrap();
+        self.answers.await.unwrap();
+    }
+}
+
+/// Tells the history what became of each record.
+async fn answers(work: Work, mut deliveries: mpsc::UnboundedReceiver<(Call, Delivery)>) {
+    while let Some((call, delivery)) = deliveries.recv().await {
+        match delivery.await {
+            Ok(at) => {
+                work.history().acknowledged(call, at.partition, at.offset);
+                work.acknowledged.send_modify(|count| *count += 1);
+            }
+            Err(error) if error.is(reason::OUTCOME_UNKNOWN) => {}
+            Err(error) => panic!("a record was given up: {error}"),
+        }
+    }
+}
