@@ -1,7 +1,6 @@
 //! Starts the broker on what a power cut has left, and holds what it serves against the story.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use flowstone_proto::v1 as proto;
@@ -12,15 +11,13 @@ use crate::cut::{Cut, Taken, write_image};
 use crate::expected::{Topic, expected};
 use crate::load::{GROUP, commit, within};
 use crate::recording::Recording;
-use crate::server::{Server, command};
+use crate::server::Server;
 use crate::story::Id;
 use crate::system::Mounted;
 
 /// Producers from here on come after the power cut.
 const LATER: u32 = 1_000_000;
 const MORE: u32 = 3;
-const DUMPED_BYTES: u64 = 16 << 10;
-const SECTOR_BYTES: u64 = 512;
 
 /// What came of one image.
 #[derive(Debug, Default)]
@@ -214,71 +211,6 @@ impl Places<'_> {
         }
         Ok(())
     }
-
-    /// What lies in the files as the power cut left them, and what `log verify` says of it.
-    fn evidence(&self, recording: &Recording, cut: &Cut, log: &str) -> Result<String, String> {
-        let image = self.workspace.join("evidence");
-        let directory = self.workspace.join("image-mounted");
-        let (content, _) = cut.content(&recording.ops, recording.about.disk_bytes as usize);
-        write_image(&image, &content).map_err(|error| error.to_string())?;
-        let (_mounted, _) = Mounted::after_cut(&image, &directory, false)?;
-        let output = command(self.binary)
-            .args(["log", "verify"])
-            .arg(directory.join("data"))
-            .output();
-        let output = output.map_err(|error| error.to_string())?;
-        let mut told = format!("log verify answers {}:\n", output.status);
-        told.push_str(&String::from_utf8_lossy(&output.stdout));
-        told.push_str(&String::from_utf8_lossy(&output.stderr));
-        for line in log
-            .lines()
-            .filter(|line| line.contains("damaged from offset"))
-        {
-            told.push_str(&format!("{line}\n"));
-            let place = line
-                .split_once(" on: ")
-                .and_then(|(_, rest)| rest.split_once(" at byte "));
-            let Some((path, rest)) = place else { continue };
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            if let Ok(position) = digits.parse() {
-                told.push_str(&dump(Path::new(path), position));
-            }
-        }
-        Ok(told)
-    }
-}
-
-/// The sectors of a file from before a position on, in short.
-fn dump(path: &Path, position: u64) -> String {
-    let Ok(file) = std::fs::File::open(path) else {
-        return format!("{} cannot be opened\n", path.display());
-    };
-    let len = file.metadata().map_or(0, |metadata| metadata.len());
-    let mut told = format!(
-        "{} of {len} bytes, from byte {position} on:\n",
-        path.display()
-    );
-    let mut at = position / SECTOR_BYTES * SECTOR_BYTES;
-    let end = len.min(at + DUMPED_BYTES);
-    while at < end {
-        let mut sector = vec![0; (len - at).min(SECTOR_BYTES) as usize];
-        if let Err(error) = file.read_exact_at(&mut sector, at) {
-            return format!("{told}  {at}: {error}\n");
-        }
-        let nonzero = sector.iter().filter(|byte| **byte != 0).count();
-        let from = position.saturating_sub(at).min(sector.len() as u64) as usize;
-        let shown: String = sector[from..]
-            .iter()
-            .take(128)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        told.push_str(&format!(
-            "  {}: {nonzero} bytes are not zero: {shown}\n",
-            at + from as u64
-        ));
-        at += SECTOR_BYTES;
-    }
-    told
 }
 
 /// Produces and commits on what was found.

@@ -11,8 +11,9 @@ use crate::disk::Op;
 
 const SECTOR_BYTES: usize = 512;
 const CHUNK_BYTES: usize = 64 << 10;
-/// How often another point is tried when nothing lies between the one and the flush before it.
-const TRIES: usize = 20;
+/// How many other points are looked at when no write, or few, lie between the first one and the flush
+/// before it.
+const TRIES: usize = 10;
 
 /// A power cut.
 #[derive(Debug)]
@@ -76,11 +77,13 @@ impl Cut {
                 seed,
             };
         }
+        // Often a single write lies between two flushes. Half of the cuts look for more.
+        let is_greedy = dice.once_in(2);
         for _ in 0..TRIES {
-            if flushed_at(point) < point {
-                break;
+            let (here, other) = (point - flushed_at(point), pick().min(ops.len()));
+            if here == 0 || is_greedy && other - flushed_at(other) > here {
+                point = other;
             }
-            point = pick().min(ops.len());
         }
         let loss = match dice.pick(0..8) {
             0 => Loss::Sectors(10),

@@ -10,6 +10,7 @@
 mod check;
 mod cut;
 mod disk;
+mod evidence;
 mod expected;
 mod load;
 mod recording;
@@ -234,7 +235,8 @@ fn describe(round: u64, recording: &Recording) {
         .filter(|op| **op == disk::Op::Flush)
         .count();
     println!(
-        "round {round}: {} operations of the disk, {flushes} of them flushes; {} events",
+        "round {round}: ext4 with blocks of {}, {} operations of the disk, {flushes} of them flushes; {} events",
+        recording.about.block_bytes,
         recording.ops.len(),
         recording.about.events.len()
     );

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use flowstone_tests::Dice;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{FILE, Op, Recorder};
@@ -38,6 +39,8 @@ pub(crate) struct About {
     pub(crate) seed: u64,
     /// The size of the disk.
     pub(crate) disk_bytes: u64,
+    /// The blocks of its file system.
+    pub(crate) block_bytes: u32,
     /// So many operations had been done when the first broker was started.
     pub(crate) from: usize,
     /// While a broker starts: from one number of operations to another.
@@ -52,8 +55,14 @@ impl Recording {
     /// clients again.
     pub(crate) async fn make(seed: u64, binary: &Path, workspace: &Path) -> Result<Self, String> {
         let told = |error: io::Error| format!("the disk cannot be made: {error}");
+        // The default of a large file system, and that of a small one, with blocks below a page.
+        let block_bytes = if Dice::new(seed).fork().once_in(3) {
+            1024
+        } else {
+            4096
+        };
         let fresh = workspace.join("fresh");
-        make_ext4(&fresh, DISK_BYTES).map_err(told)?;
+        make_ext4(&fresh, DISK_BYTES, block_bytes).map_err(told)?;
         let disk = Recorder::new(std::fs::read(&fresh).map_err(told)?);
         std::fs::remove_file(&fresh).map_err(told)?;
         let (below, above) = (workspace.join("fuse"), workspace.join("recorded"));
@@ -97,6 +106,7 @@ impl Recording {
         let about = About {
             seed,
             disk_bytes: DISK_BYTES,
+            block_bytes,
             from,
             windows,
             events,

@@ -168,15 +168,16 @@ impl Drop for Mounted {
 }
 
 /// Makes an ext4 of so many bytes in a file.
-pub(crate) fn make_ext4(file: &Path, bytes: u64) -> std::io::Result<()> {
+pub(crate) fn make_ext4(file: &Path, bytes: u64, block_bytes: u32) -> std::io::Result<()> {
     std::fs::File::create(file)?.set_len(bytes)?;
+    let block_bytes = block_bytes.to_string();
     // Everything at once, so that the kernel does not go on with it in the background.
     let args = [
         "-q",
-        "-b",
-        "4096",
         "-E",
         "lazy_itable_init=0,lazy_journal_init=0,nodiscard",
+        "-b",
+        &block_bytes,
     ];
     must(
         "mkfs.ext4",
