@@ -10,7 +10,7 @@ use flowstone_client::{Client, Cursor, Event, Record, Start, Topic, reason};
 use tokio::sync::oneshot;
 
 use super::broker::{Broker, Log};
-use super::killing::{kill_once_acknowledged, write_until_it_fails};
+use super::killing::{kill_once_acknowledged, write_until_killed};
 use super::ledger::{Ledger, Read};
 use super::prose::{tell, tell_step};
 use super::reading::{keep, keep_all, member, read_to_the_end};
@@ -175,11 +175,12 @@ impl Story {
         let pid = broker.pid;
         let more = self.more();
         let (probe, acknowledged) = oneshot::channel();
-        let (written, killed) = tokio::join!(
-            write_until_it_fails(&producer, &more, probe),
-            kill_once_acknowledged(broker, acknowledged)
+        let (tell_killed, killed) = oneshot::channel();
+        let (written, probed) = tokio::join!(
+            write_until_killed(&producer, &more, probe, killed),
+            kill_once_acknowledged(broker, acknowledged, tell_killed)
         );
-        let probed = killed?;
+        let probed = probed?;
         // What has not left yet is not to leave any more.
         producer.abandon().await;
         let before = ledger.acknowledged_count();
