@@ -2,6 +2,15 @@
 //! checker of what they promise.
 //!
 //! What goes wrong in a rig ends the test: its functions panic and say what they were doing.
+//!
+//! Variables that the end-to-end tests look at:
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `FLOWSTONE_KILL_CYCLES` | how often the broker is killed under load; 20 unless told |
+//! | `FLOWSTONE_SEED` | the seed of all random choices, as a failed test has printed it |
+//! | `FLOWSTONE_SHARED` | an access log; `../shared/data/access.log` beside the repository unless told, and a made-up one where there is none |
+//! | `FLOWSTONE_PYTHON` | a Python interpreter with grpcio, grpcio-reflection and protobuf; without it the Python test is skipped |
 
 mod binary;
 mod broker;

@@ -120,6 +120,17 @@ fn wait_until_committed(broker: &Broker, reader: &Process) {
     }
 }
 
+/// Waits until the broker has noticed that its reader is gone, which only asking tells. Until then a
+/// last commit of it may still arrive.
+fn wait_until_empty(broker: &Broker) {
+    let give_up_at = Instant::now() + WAIT;
+    let describe = ["group", "describe", GROUP, "--output", "json"];
+    while broker.flowstone(describe).run().ok().json()["state"] != "empty" {
+        assert!(Instant::now() < give_up_at, "the reader seems to be there");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The first place of each partition.
 fn firsts(places: &[At]) -> BTreeMap<i32, i64> {
     let mut firsts = BTreeMap::new();
@@ -156,6 +167,7 @@ fn kill_and_read_on(kill_after: usize) {
     let before = places(&first.stdout().bytes());
     assert_without_gaps(&before);
 
+    wait_until_empty(&broker);
     let told: BTreeMap<i32, i64> = committed(&broker)
         .into_iter()
         .map(|(partition, (offset, _))| (partition, offset))
