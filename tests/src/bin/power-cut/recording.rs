@@ -156,3 +156,46 @@ impl Recording {
         Ok(Self { about, ops })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+    use super::*;
+    use crate::story::{Event, Id};
+
+    #[test]
+    fn a_recording_that_is_kept_is_the_one_that_was_made() {
+        let id = Id {
+            producer: 7,
+            number: 8,
+        };
+        let event = Event::Sending {
+            topic: "orders".to_owned(),
+            id,
+        };
+        let about = About {
+            seed: 1,
+            disk_bytes: 1 << 20,
+            block_bytes: 4096,
+            from: 2,
+            windows: vec![(2, 3)],
+            events: vec![Noted { point: 2, event }],
+            wrong: Vec::new(),
+        };
+        let write = Op::Write {
+            at: 4096,
+            bytes: b"\nnot a line\n".to_vec(),
+        };
+        let ops = vec![write.clone(), Op::Flush, write, Op::Flush];
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let made = Recording { about, ops };
+        made.save(file.path()).unwrap();
+        let kept = Recording::load(file.path()).unwrap();
+        assert_eq!(kept.ops, made.ops);
+        assert_eq!(
+            serde_json::to_value(&kept.about).unwrap(),
+            serde_json::to_value(&made.about).unwrap()
+        );
+    }
+}
