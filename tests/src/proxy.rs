@@ -1,16 +1,15 @@
 //! An address that stays while the broker behind it comes and goes.
 
-use std::sync::{Arc, Mutex, PoisonError};
-
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Passes connections on to where it is told to. Without a target, or with one that is away, a
-/// connection is closed as soon as it is made. Dropping it closes the address.
+/// Passes connections on to where it is told to. While there is no target, new connections wait for
+/// one. Dropping it closes the address.
 #[derive(Debug)]
 pub struct Proxy {
     address: String,
-    target: Arc<Mutex<Option<String>>>,
+    target: watch::Sender<Option<String>>,
     accepting: JoinHandle<()>,
 }
 
@@ -27,8 +26,8 @@ impl Proxy {
             .local_addr()
             .expect("a listener has an address")
             .to_string();
-        let target = Arc::new(Mutex::new(None));
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&target)));
+        let target = watch::Sender::new(None);
+        let accepting = tokio::spawn(accept(listener, target.subscribe()));
         Self {
             address,
             target,
@@ -41,9 +40,9 @@ impl Proxy {
         format!("http://{}", self.address)
     }
 
-    /// Passes new connections on to this address, or to none.
+    /// Passes connections on to this address from now on, or to none. Those that there are stay.
     pub fn point_to(&self, target: Option<&str>) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target.map(str::to_owned);
+        self.target.send_replace(target.map(str::to_owned));
     }
 }
 
@@ -53,19 +52,20 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: Arc<Mutex<Option<String>>>) {
-    while let Ok((mut client, _)) = listener.accept().await {
-        let target = target
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        tokio::spawn(async move {
-            let Some(target) = target else { return };
-            let Ok(mut broker) = TcpStream::connect(target).await else {
-                return;
-            };
-            // Ends when the broker or the client does.
-            let _ = tokio::io::copy_bidirectional(&mut client, &mut broker).await;
-        });
+async fn accept(listener: TcpListener, target: watch::Receiver<Option<String>>) {
+    while let Ok((client, _)) = listener.accept().await {
+        tokio::spawn(pass_on(client, target.clone()));
     }
+}
+
+async fn pass_on(mut client: TcpStream, mut target: watch::Receiver<Option<String>>) {
+    let Ok(target) = target.wait_for(Option::is_some).await.map(|to| to.clone()) else {
+        return;
+    };
+    let address = target.expect("it was waited for");
+    let Ok(mut broker) = TcpStream::connect(address).await else {
+        return;
+    };
+    // Ends when the broker or the client does.
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut broker).await;
 }

@@ -71,10 +71,13 @@ async fn every_acknowledged_record_survives_kill_9_once_and_in_its_place() {
         }
         let follower = tokio::spawn(follow(work.clone(), stub));
 
-        let more = dice.pick(50..1_500);
-        let reached = timeout(WAIT, work.acknowledged_beyond(more)).await;
+        let (more, of_endless) = (dice.pick(50..1_500), dice.pick(1..100));
+        let reached = timeout(WAIT, async {
+            endless.acknowledged_beyond(of_endless).await;
+            work.acknowledged_beyond(more).await;
+        });
         assert!(
-            reached.is_ok(),
+            reached.await.is_ok(),
             "cycle {cycle}: producing stalled: {:?}",
             work.history().counts()
         );

@@ -86,7 +86,7 @@ async fn a_stop_under_load_loses_nothing_and_leaves_nothing_open() {
     // The client's producer repeats what was refused, and goes on.
     broker.restart();
     proxy.point_to(Some(broker.address()));
-    timeout(WAIT, work.acknowledged_beyond(100))
+    timeout(WAIT, endless.acknowledged_beyond(100))
         .await
         .expect("producing goes on");
     timeout(WAIT, endless.end()).await.unwrap();

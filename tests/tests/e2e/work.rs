@@ -47,10 +47,7 @@ impl Work {
 
     /// Returns once so many more records are acknowledged than now.
     pub(crate) async fn acknowledged_beyond(&self, more: u64) {
-        let mut acknowledged = self.acknowledged.subscribe();
-        let target = *acknowledged.borrow() + more;
-        let reached = acknowledged.wait_for(|count| *count >= target).await;
-        reached.expect("the sender lives in this value");
+        counts_up(&self.acknowledged, more).await;
     }
 
     /// These records are about to be sent.
@@ -93,6 +90,14 @@ impl Work {
             history.refused(call);
         }
     }
+}
+
+/// Returns once a counter is so much higher than now.
+async fn counts_up(counter: &watch::Sender<u64>, more: u64) {
+    let mut counter = counter.subscribe();
+    let target = *counter.borrow() + more;
+    let reached = counter.wait_for(|count| *count >= target).await;
+    reached.expect("the caller holds a sender");
 }
 
 /// Whether a broker that ends may be the reason of a failure. All others would be a defect: there is

@@ -7,13 +7,14 @@ use std::time::Duration;
 use flowstone_client::{Client, Delivery, reason};
 use flowstone_tests::Proxy;
 use flowstone_tests::history::Call;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{Maker, Work};
+use super::{Maker, Work, counts_up};
 
 /// A producer of the client crate that lives on while brokers come and go.
 pub(crate) struct Endless {
+    acknowledged: watch::Sender<u64>,
     stop: Arc<AtomicBool>,
     producing: JoinHandle<()>,
     answers: JoinHandle<()>,
@@ -33,7 +34,9 @@ impl Endless {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let (sent, deliveries) = mpsc::unbounded_channel();
-        let answers = tokio::spawn(answers(work.clone(), deliveries));
+        let acknowledged = watch::Sender::new(0);
+        let answers = answers(work.clone(), deliveries, acknowledged.clone());
+        let answers = tokio::spawn(answers);
         let work = work.clone();
         let producing = tokio::spawn(async move {
             while !stopped.load(Ordering::Relaxed) {
@@ -46,10 +49,16 @@ impl Endless {
             let _ = producer.close().await;
         });
         Self {
+            acknowledged,
             stop,
             producing,
             answers,
         }
+    }
+
+    /// Returns once so many more of its records are acknowledged than now.
+    pub(crate) async fn acknowledged_beyond(&self, more: u64) {
+        counts_up(&self.acknowledged, more).await;
     }
 
     /// Produces no more, and waits until all records are answered.
@@ -61,12 +70,17 @@ impl Endless {
 }
 
 /// Tells the history what became of each record.
-async fn answers(work: Work, mut deliveries: mpsc::UnboundedReceiver<(Call, Delivery)>) {
+async fn answers(
+    work: Work,
+    mut deliveries: mpsc::UnboundedReceiver<(Call, Delivery)>,
+    acknowledged: watch::Sender<u64>,
+) {
     while let Some((call, delivery)) = deliveries.recv().await {
         match delivery.await {
             Ok(at) => {
                 work.history().acknowledged(call, at.partition, at.offset);
                 work.acknowledged.send_modify(|count| *count += 1);
+                acknowledged.send_modify(|count| *count += 1);
             }
             Err(error) if error.is(reason::OUTCOME_UNKNOWN) => {}
             Err(error) => panic!("a record was given up: {error}"),
