@@ -65,7 +65,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         let metadata = core.metadata.state();
         (metadata.topic_count(), metadata.partition_count())
     };
-    tracing::info!(
+    tracing::debug!(
         data_dir = %core.config.data_dir.display(),
         cluster_id = %core.identity.cluster_id,
         topics,
