@@ -110,7 +110,7 @@ impl Active {
             location: Location::Local,
             state: SegmentState::Active,
         };
-        let view = Arc::new(SegmentView::new(dir, &entry, config, false));
+        let view = Arc::new(SegmentView::new(dir, &entry, config));
         Ok(Self {
             file,
             path,

@@ -197,6 +197,6 @@ fn sealed_views(
     config: &LogConfig,
 ) -> Vec<Arc<SegmentView>> {
     sealed(manifest)
-        .map(|entry| Arc::new(SegmentView::new(dir, entry, config, true)))
+        .map(|entry| Arc::new(SegmentView::new(dir, entry, config)))
         .collect()
 }

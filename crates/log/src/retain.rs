@@ -177,7 +177,7 @@ impl Log {
             state: SegmentState::Sealed,
             ..entry.clone()
         };
-        let view = SegmentView::new(&self.dir, entry, &self.config, true);
+        let view = SegmentView::new(&self.dir, entry, &self.config);
         self.dir.write_manifest(&manifest)?;
         self.manifest = manifest;
         self.active = None;

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 use flowstone_disk::{Disk, Map, OpenMode};
 use flowstone_format::{
     FRAME_HEADER_LEN, FrameHeader, IndexEntry, MAX_HEADER_LEN, Offset, Position,
-    SEGMENT_HEADER_LEN, SegmentEntry, SegmentIndex,
+    SEGMENT_HEADER_LEN, SegmentEntry, SegmentIndex, SegmentState,
 };
 use uuid::Uuid;
 
@@ -39,12 +39,8 @@ pub(crate) struct SegmentView {
 }
 
 impl SegmentView {
-    pub(crate) fn new(
-        dir: &PartitionDir,
-        entry: &SegmentEntry,
-        config: &LogConfig,
-        sealed: bool,
-    ) -> Self {
+    pub(crate) fn new(dir: &PartitionDir, entry: &SegmentEntry, config: &LogConfig) -> Self {
+        let sealed = entry.state == SegmentState::Sealed;
         Self {
             id: entry.id,
             base_offset: entry.base_offset,
