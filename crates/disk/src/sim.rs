@@ -4,10 +4,14 @@
 //! Its model:
 //! - A 512-byte sector is written whole or not at all.
 //! - A power cut keeps what was synced and, by seed, any subset of the sectors that were not, the
-//!   old or the new size of each file, and any subset of the names that were not synced.
+//!   old or the new size of each file or one in between, and any subset of the names that were not
+//!   synced.
 //! - The crash of a process keeps the page cache, and so all that was written, synced or not.
-//! - After a sync that failed, pages count as clean: they are still seen, are not on the medium,
-//!   and the next sync writes nothing.
+//! - A sync that fails has made any subset of the sectors durable. All of them count as clean: the
+//!   others are still seen, are not on the medium, and the next sync writes nothing.
+//! - A write, a reservation or the removal of a directory that fails, or that a crash comes upon,
+//!   is done in part: any sectors, the first pages, some of the files.
+//! - The space of a removed file is free once nobody has it open.
 
 mod fault;
 mod handle;
@@ -20,13 +24,16 @@ mod tests;
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use fault::{Op, OpKind};
 
-use crate::{DirEntry, Disk, File, Lock, OpenMode};
+use crate::{DirEntry, Disk, File, Lock, ManualClock, OpenMode, SeededRandom};
+use fault::Delays;
 use handle::{SimFile, SimLock};
-use machine::Machine;
+use machine::{Machine, UnderWay};
+use names::InodeId;
 
 /// A simulated disk, and the hand on its power switch. Clones are the same disk.
 ///
@@ -73,19 +80,46 @@ impl SimDisk {
         self.shared.lock().process_crash();
     }
 
+    /// The system tries to write back what is dirty and cannot: any part of it reaches the medium,
+    /// and all of it counts as clean, as after a sync that failed and that nobody has asked for.
+    pub fn fail_writeback(&self) {
+        self.shared.lock().fail_writeback();
+    }
+
+    /// The machine as it is now, once more: nothing that is done to one of the two shows in the
+    /// other. The copy has no hook, no failures planned, no delays and nothing counted; the seed
+    /// decides what its power cuts keep. A hook may fork the disk: a crash of the copy then comes
+    /// upon the operation that the hook was asked about, and leaves any part of it done.
+    pub fn fork(&self, seed: u64) -> Self {
+        let machine = self.shared.lock().fork(seed);
+        SimDisk {
+            shared: Shared(Arc::new(Mutex::new(machine))),
+            boot: None,
+        }
+    }
+
+    /// Lets every operation take up to `most` on the clock, by a seed of its own.
+    pub fn set_delays(&self, clock: &ManualClock, most: Duration, seed: u64) {
+        self.shared.lock().faults.delays = Some(Delays {
+            clock: clock.clone(),
+            most,
+            random: SeededRandom::new(seed),
+        });
+    }
+
     /// How much fits, in bytes; without limit at first. Space is taken in pages of 4,096 bytes, by
-    /// writing and by reserving.
+    /// writing and by reserving. What does not fit is done in part.
     pub fn set_capacity(&self, bytes: u64) {
         self.shared.lock().capacity_bytes = bytes;
     }
 
-    /// How much space the files that have a name take, in bytes.
+    /// How much space the files take that have a name or are open, in bytes.
     pub fn used_bytes(&self) -> u64 {
         self.shared.lock().used_bytes()
     }
 
-    /// Makes the `nth` operation of a kind from now on, the next being 1, fail once. Nothing of it
-    /// is done.
+    /// Makes the `nth` operation of a kind from now on, the next being 1, fail once. Those that can
+    /// be done in part are.
     ///
     /// # Panics
     /// When `nth` is 0.
@@ -94,7 +128,8 @@ impl SimDisk {
     }
 
     /// Asks `hook` before every operation whether it fails. The hook may call this disk's own
-    /// methods, [`SimDisk::power_cut`] among them, but none that is an operation itself.
+    /// methods, [`SimDisk::power_cut`] and [`SimDisk::fork`] among them, but none that is an
+    /// operation itself. A crash in the hook leaves any part of the operation done.
     pub fn set_hook(&self, hook: impl Fn(&Op) -> Option<io::Error> + Send + Sync + 'static) {
         self.shared.lock().faults.hook = Some(Arc::new(hook));
     }
@@ -152,11 +187,12 @@ impl Shared {
     }
 
     /// Begins an operation of a handle that may be dead: notes it and asks for its fault, which is
-    /// the caller's to act out.
-    fn enter(
+    /// the caller's to act out. `under_way` tells what a crash leaves done in part.
+    fn enter<U: FnOnce() -> UnderWay>(
         &self,
         boot: Option<u64>,
         op: &Op,
+        under_way: Option<U>,
     ) -> io::Result<(MutexGuard<'_, Machine>, Option<io::Error>)> {
         let mut machine = self.lock();
         machine.check_boot(boot)?;
@@ -164,19 +200,30 @@ impl Shared {
         let Some(hook) = machine.faults.hook.clone() else {
             return Ok((machine, fault));
         };
+        machine.under_way = under_way.map(|under_way| under_way());
         // The hook may cut the power, which takes the lock.
         drop(machine);
         let fault = hook(op).or(fault);
-        let machine = self.lock();
+        let mut machine = self.lock();
         machine.check_boot(Some(now))?;
+        machine.under_way = None;
         Ok((machine, fault))
     }
 
     /// The same for operations that do nothing at all when they fail.
     fn begin(&self, boot: Option<u64>, op: &Op) -> io::Result<MutexGuard<'_, Machine>> {
-        match self.enter(boot, op)? {
+        match self.enter(boot, op, None::<fn() -> UnderWay>)? {
             (machine, None) => Ok(machine),
             (_, Some(fault)) => Err(fault),
+        }
+    }
+
+    /// A handle or a map of a file is gone.
+    fn let_go(&self, boot: u64, inode: InodeId) {
+        // Closing must not panic, since it may be a panic that closes.
+        let mut machine = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if machine.boot == boot {
+            machine.let_go(inode);
         }
     }
 }
@@ -185,13 +232,9 @@ impl Disk for SimDisk {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
         let mut machine = self.begin(OpKind::Open, path)?;
         let inode = machine.open(path, mode)?;
-        Ok(Arc::new(SimFile {
-            shared: self.shared.clone(),
-            boot: machine.boot,
-            inode,
-            path: path.to_owned(),
-            mode,
-        }))
+        let path = path.to_owned();
+        let file = SimFile::new(&self.shared, &mut machine, inode, path, mode);
+        Ok(Arc::new(file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -212,9 +255,24 @@ impl Disk for SimDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.begin(OpKind::RemoveDirAll, path)?
-            .names
-            .remove_dir_all(path)
+        let op = Op {
+            kind: OpKind::RemoveDirAll,
+            path: path.to_owned(),
+            to: None,
+            at: 0,
+            len: 0,
+        };
+        let under_way = || UnderWay::RemoveDirAll {
+            path: path.to_owned(),
+        };
+        let (mut machine, fault) = self.shared.enter(self.boot, &op, Some(under_way))?;
+        match fault {
+            None => machine.names.remove_dir_all(path),
+            Some(fault) => {
+                machine.remove_dir_some(path);
+                Err(fault)
+            }
+        }
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -235,7 +293,9 @@ impl Disk for SimDisk {
             at: 0,
             len: 0,
         };
-        let (mut machine, fault) = self.shared.enter(self.boot, &op)?;
+        let (mut machine, fault) =
+            self.shared
+                .enter(self.boot, &op, Some(|| UnderWay::SyncDisk))?;
         machine.names.check_exists(path)?;
         match fault {
             None => machine.sync_disk(),

@@ -115,12 +115,16 @@ fn a_failed_write_is_unknown_and_the_partition_goes_on() {
         assert!(unknown(broker.wait(pending)));
     }
     assert_eq!(ends(&machine), 0);
-    assert_eq!(broker.all("visits", 0), ["a"]);
-    assert_eq!(broker.put("visits", 0, "e"), 1);
+    // Any part of the write may be there; of the requests, each whole or not at all.
+    let mut left = broker.all("visits", 0);
+    let whole: Vec<&str> = left.iter().map(String::as_str).collect();
+    assert!(!whole.is_empty() && ["a", "c", "d"].starts_with(&whole));
+    assert_eq!(broker.put("visits", 0, "e"), left.len() as u64);
     assert_eq!(broker.put("visits", 1, "f"), 1);
     broker.shutdown();
     let broker = machine.open();
-    assert_eq!(broker.all("visits", 0), ["a", "e"]);
+    left.push("e".to_owned());
+    assert_eq!(broker.all("visits", 0), left);
     assert_eq!(broker.all("visits", 1), ["b", "f"]);
 }
 
@@ -156,10 +160,10 @@ fn a_partition_that_cannot_be_reopened_is_offline_alone() {
         );
     }
     drop(broker);
-    assert_eq!(
-        machine.open().all("visits", 0),
-        ["a"],
-        "after a restart it is back"
+    let left = machine.open().all("visits", 0);
+    assert!(
+        left == ["a"] || left == ["a", "c"],
+        "after a restart it is back: {left:?}"
     );
 }
 

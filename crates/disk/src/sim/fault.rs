@@ -5,6 +5,9 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{ManualClock, Random, SeededRandom};
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,8 +57,26 @@ pub(super) type Hook = Arc<dyn Fn(&Op) -> Option<io::Error> + Send + Sync>;
 pub(super) struct Faults {
     planned: Vec<Planned>,
     pub(super) hook: Option<Hook>,
+    pub(super) delays: Option<Delays>,
     pub(super) counts: BTreeMap<OpKind, u64>,
     pub(super) trace: Option<Vec<Op>>,
+}
+
+/// How long operations take.
+pub(super) struct Delays {
+    pub(super) clock: ManualClock,
+    pub(super) most: Duration,
+    pub(super) random: SeededRandom,
+}
+
+impl Delays {
+    fn pass(&self) {
+        let most = u64::try_from(self.most.as_nanos()).unwrap_or(u64::MAX);
+        if most > 0 {
+            let nanos = self.random.u64() % most;
+            self.clock.advance(Duration::from_nanos(nanos));
+        }
+    }
 }
 
 struct Planned {
@@ -83,6 +104,9 @@ impl Faults {
     /// Counts an operation, writes it down, and says whether it was planned to fail.
     pub(super) fn note(&mut self, op: &Op) -> Option<io::Error> {
         *self.counts.entry(op.kind).or_default() += 1;
+        if let Some(delays) = &self.delays {
+            delays.pass();
+        }
         if let Some(trace) = &mut self.trace {
             trace.push(op.clone());
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::image::PAGE_BYTES;
+use super::machine::{Machine, UnderWay};
 use super::names::InodeId;
 use super::{Op, OpKind, Shared};
 use crate::{File, Lock, Map, OpenMode};
@@ -22,6 +23,24 @@ pub(super) struct SimFile {
 }
 
 impl SimFile {
+    /// A handle that counts as open until it is dropped.
+    pub(super) fn new(
+        shared: &Shared,
+        machine: &mut Machine,
+        inode: InodeId,
+        path: PathBuf,
+        mode: OpenMode,
+    ) -> Self {
+        machine.hold(inode);
+        Self {
+            shared: shared.clone(),
+            boot: machine.boot,
+            inode,
+            path,
+            mode,
+        }
+    }
+
     fn op(&self, kind: OpKind, at: u64, len: u64) -> Op {
         Op {
             kind,
@@ -47,13 +66,28 @@ impl SimFile {
     }
 
     fn sync(&self, kind: OpKind) -> io::Result<()> {
-        let (mut machine, fault) = self.shared.enter(Some(self.boot), &self.op(kind, 0, 0))?;
+        let inode = self.inode;
+        let (mut machine, fault) = self.shared.enter(
+            Some(self.boot),
+            &self.op(kind, 0, 0),
+            Some(|| UnderWay::Sync { inode }),
+        )?;
         match fault {
-            None => machine.inode_mut(self.inode).sync(),
-            Some(_) => machine.inode_mut(self.inode).fail_sync(),
+            None => machine.inode_mut(inode).sync(),
+            Some(_) => machine.fail_sync(inode),
         }
         fault.map_or(Ok(()), Err)
     }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.shared.let_go(self.boot, self.inode);
+    }
+}
+
+fn full() -> io::Error {
+    io::Error::new(ErrorKind::StorageFull, "the simulated disk is full")
 }
 
 impl File for SimFile {
@@ -80,29 +114,48 @@ impl File for SimFile {
     }
 
     fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
-        let len = buf.len() as u64;
-        let mut machine = self
-            .shared
-            .begin(Some(self.boot), &self.op(OpKind::Write, at, len))?;
+        let (inode, len) = (self.inode, buf.len() as u64);
+        let under_way = || UnderWay::Write {
+            inode,
+            bytes: buf.into(),
+            at,
+        };
+        let op = self.op(OpKind::Write, at, len);
+        let (mut machine, fault) = self.shared.enter(Some(self.boot), &op, Some(under_way))?;
         self.check_range(at, len)?;
+        if let Some(fault) = fault {
+            machine.write_some(inode, buf, at, u64::MAX);
+            return Err(fault);
+        }
         if len == 0 {
             return Ok(());
         }
-        machine.check_space(self.inode, at, len)?;
-        machine.inode_mut(self.inode).write(buf, at);
+        if let Err(pages) = machine.check_space(inode, at, len) {
+            machine.write_some(inode, buf, at, pages);
+            return Err(full());
+        }
+        machine.inode_mut(inode).write(buf, at);
         Ok(())
     }
 
     fn reserve(&self, at: u64, len: u64) -> io::Result<()> {
-        let mut machine = self
-            .shared
-            .begin(Some(self.boot), &self.op(OpKind::Reserve, at, len))?;
+        let inode = self.inode;
+        let under_way = || UnderWay::Reserve { inode, at, len };
+        let op = self.op(OpKind::Reserve, at, len);
+        let (mut machine, fault) = self.shared.enter(Some(self.boot), &op, Some(under_way))?;
         self.check_range(at, len)?;
+        if let Some(fault) = fault {
+            machine.reserve_some(inode, at, len, u64::MAX);
+            return Err(fault);
+        }
         if len == 0 {
             return Ok(());
         }
-        machine.check_space(self.inode, at, len)?;
-        machine.inode_mut(self.inode).reserve(at, len);
+        if let Err(pages) = machine.check_space(inode, at, len) {
+            machine.reserve_some(inode, at, len, pages);
+            return Err(full());
+        }
+        machine.inode_mut(inode).reserve(at, len);
         Ok(())
     }
 
@@ -124,10 +177,11 @@ impl File for SimFile {
     }
 
     fn map(&self, capacity: u64) -> io::Result<Arc<dyn Map>> {
-        drop(
-            self.shared
-                .begin(Some(self.boot), &self.op(OpKind::Map, 0, capacity))?,
-        );
+        let mut machine = self
+            .shared
+            .begin(Some(self.boot), &self.op(OpKind::Map, 0, capacity))?;
+        machine.hold(self.inode);
+        drop(machine);
         Ok(Arc::new(SimMap {
             shared: self.shared.clone(),
             boot: self.boot,
@@ -148,6 +202,12 @@ struct SimMap {
     inode: InodeId,
     path: PathBuf,
     capacity: u64,
+}
+
+impl Drop for SimMap {
+    fn drop(&mut self) {
+        self.shared.let_go(self.boot, self.inode);
+    }
 }
 
 impl Map for SimMap {

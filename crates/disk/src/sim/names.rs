@@ -30,7 +30,7 @@ type Place = (DirId, String);
 #[derive(Clone, Debug)]
 struct Change(Vec<(Place, Option<Node>)>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Names {
     visible: Tables,
     durable: Tables,
@@ -145,20 +145,42 @@ impl Names {
             }
             .into());
         };
-        self.empty(dir);
+        self.empty(dir, &mut || true);
         self.change(Change(vec![(found.place(), None)]));
         self.visible.remove(&dir);
         Ok(())
     }
 
-    fn empty(&mut self, dir: DirId) {
+    /// A removal that was cut short: the directory is still there, and some of what it held.
+    pub(super) fn remove_dir_some(&mut self, path: &Path, random: &dyn Random) {
+        if let Ok(dir) = self.dir(path) {
+            let mut going_on = true;
+            self.empty(dir, &mut || {
+                going_on &= !random.u64().is_multiple_of(4);
+                going_on
+            });
+        }
+    }
+
+    /// Removes what a directory holds, as long as `goes` says so. True if all is gone.
+    fn empty(&mut self, dir: DirId, goes: &mut impl FnMut() -> bool) -> bool {
         for (name, node) in self.visible[&dir].clone() {
             if let Node::Dir(inner) = node {
-                self.empty(inner);
+                if !self.empty(inner, goes) {
+                    return false;
+                }
                 self.visible.remove(&inner);
+            }
+            if !goes() {
+                // An emptied directory is still there.
+                if let Node::Dir(inner) = node {
+                    self.visible.insert(inner, BTreeMap::new());
+                }
+                return false;
             }
             self.change(Change(vec![((dir, name), None)]));
         }
+        true
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {

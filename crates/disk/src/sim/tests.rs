@@ -1,11 +1,14 @@
-//! What the simulated disk loses and keeps, and how it fails.
+//! What the simulated disk loses and keeps; the rest in the modules below.
+
+mod faults;
+mod machine;
 
 use std::collections::BTreeSet;
-use std::io::{Error, ErrorKind};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{Disk, File, OpKind, OpenMode, SimDisk};
+use crate::{Disk, File, OpenMode, SimDisk};
 
 const SECTOR: usize = 512;
 
@@ -239,162 +242,29 @@ fn a_punched_hole_may_fill_again_until_it_is_synced() {
 }
 
 #[test]
-fn a_failed_sync_leaves_pages_clean_and_lost() {
-    let fail = |sim: &SimDisk| {
-        let file = create_durable(sim, "f", b"old");
-        file.write_all_at(b"new", 0).unwrap();
-        sim.fail_nth(OpKind::SyncData, 1, ErrorKind::Other);
-        file.sync_data().unwrap_err();
-        assert_eq!(
-            read(sim, "f").unwrap(),
-            b"new",
-            "the cache shows what the medium lacks"
-        );
-        file
-    };
-    let look = |sim: &SimDisk| read(sim, "f").unwrap();
-    let again = |sim: &SimDisk| fail(sim).sync_data().unwrap();
-    assert_eq!(
-        outcomes(again, look),
-        BTreeSet::from([b"old".to_vec()]),
-        "a second sync proves nothing"
+fn a_file_that_grew_in_steps_keeps_any_of_its_sizes() {
+    let kept = outcomes(
+        |sim| {
+            let file = create_durable(sim, "f", &[]);
+            for step in 1..=3 {
+                file.reserve(0, step * 4096).unwrap();
+            }
+        },
+        |sim| read(sim, "f").unwrap().len(),
     );
-    let rewritten = |sim: &SimDisk| {
-        let file = fail(sim);
-        file.write_all_at(b"new", 0).unwrap();
-        file.sync_data().unwrap();
-    };
-    assert_eq!(
-        outcomes(rewritten, look),
-        BTreeSet::from([b"new".to_vec()]),
-        "writing again makes dirty again"
-    );
-}
-
-#[test]
-fn pages_of_a_failed_sync_outlast_the_process_and_not_the_power() {
-    let sim = SimDisk::new(1);
-    let file = create_durable(&sim, "f", b"old");
-    file.write_all_at(b"new", 0).unwrap();
-    sim.fail_nth(OpKind::SyncDisk, 1, ErrorKind::Other);
-    sim.sync_all(Path::new("/")).unwrap_err();
-    sim.process_crash();
-    assert_eq!(read(&sim, "f").unwrap(), b"new");
-    sim.sync_all(Path::new("/")).unwrap();
-    sim.power_cut();
-    assert_eq!(read(&sim, "f").unwrap(), b"old");
-}
-
-#[test]
-fn a_crash_of_the_process_keeps_what_was_written_and_kills_every_handle() {
-    let sim = SimDisk::new(1);
-    let disk = sim.disk();
-    let file = create(&*disk, "f");
-    file.write_all_at(b"x", 0).unwrap();
-    let map = file.map(4096).unwrap();
-    let lock = disk.lock(Path::new("LOCK")).unwrap();
-    sim.process_crash();
-
-    assert_eq!(read(&sim, "f").unwrap(), b"x");
-    let next = sim.disk();
-    let held = next.lock(Path::new("LOCK")).unwrap();
-    drop(lock);
-    assert_eq!(
-        sim.lock(Path::new("LOCK")).unwrap_err().kind(),
-        ErrorKind::WouldBlock,
-        "a dead lock frees nothing"
-    );
-    drop(held);
-
-    file.len().unwrap_err();
-    file.write_all_at(b"y", 0).unwrap_err();
-    file.sync_data().unwrap_err();
-    map.populate(0..1).unwrap_err();
-    disk.list(Path::new("/")).unwrap_err();
-    assert_eq!(read(&*next, "f").unwrap(), b"x");
-}
-
-#[test]
-fn a_full_disk_refuses_whole_and_takes_again_when_there_is_room() {
-    let sim = SimDisk::new(1);
-    sim.set_capacity(3 * 4096);
-    let (one, two) = (create(&sim, "one"), create(&sim, "two"));
-    one.reserve(0, 8192).unwrap();
-    assert_eq!(
-        two.reserve(0, 8192).unwrap_err().kind(),
-        ErrorKind::StorageFull
+    assert_eq!(kept, BTreeSet::from([0, 4096, 8192, 12288]));
+    let kept = outcomes(
+        |sim| {
+            let file = create_durable(sim, "f", &[]);
+            file.reserve(0, 3 * 4096).unwrap();
+        },
+        |sim| read(sim, "f").unwrap().len(),
     );
     assert_eq!(
-        two.write_all_at(&[1; 4097], 0).unwrap_err().kind(),
-        ErrorKind::StorageFull
+        kept,
+        BTreeSet::from([0, 4096, 8192, 12288]),
+        "a step is written back in pages"
     );
-    assert_eq!((two.len().unwrap(), sim.used_bytes()), (0, 8192));
-    one.write_all_at(&[1; 8192], 0).unwrap();
-    one.punch(0, 4096).unwrap();
-    two.reserve(0, 8192).unwrap();
-    assert_eq!(sim.used_bytes(), 3 * 4096);
-    sim.remove_file(Path::new("one")).unwrap();
-    assert_eq!(sim.used_bytes(), 2 * 4096);
-}
-
-#[test]
-fn planned_failures_come_once_and_in_their_turn() {
-    let sim = SimDisk::new(1);
-    let file = create(&sim, "f");
-    sim.fail_nth(OpKind::Write, 2, ErrorKind::StorageFull);
-    file.write_all_at(b"a", 0).unwrap();
-    assert_eq!(
-        file.write_all_at(b"b", 0).unwrap_err().kind(),
-        ErrorKind::StorageFull
-    );
-    assert_eq!(read(&sim, "f").unwrap(), b"a");
-    file.write_all_at(b"c", 0).unwrap();
-    sim.fail_nth(OpKind::Write, 1, ErrorKind::Other);
-    sim.clear_faults();
-    file.write_all_at(b"d", 0).unwrap();
-    assert_eq!(sim.count(OpKind::Write), 4);
-}
-
-#[test]
-fn operations_are_counted_and_traced() {
-    let sim = SimDisk::new(1);
-    let file = create(&sim, "f");
-    sim.start_trace();
-    file.reserve(0, 4096).unwrap();
-    file.write_all_at(b"abc", 7).unwrap();
-    sim.rename(Path::new("f"), Path::new("g")).unwrap();
-    let trace = sim.take_trace();
-    let kinds: Vec<OpKind> = trace.iter().map(|op| op.kind).collect();
-    assert_eq!(kinds, [OpKind::Reserve, OpKind::Write, OpKind::Rename]);
-    assert_eq!(
-        (trace[1].at, trace[1].len, &*trace[1].path),
-        (7, 3, Path::new("f"))
-    );
-    assert_eq!(trace[2].to.as_deref(), Some(Path::new("g")));
-    assert_eq!(sim.count_all(), 4);
-    assert!(sim.take_trace().is_empty(), "the trace has ended");
-}
-
-#[test]
-fn a_hook_sees_every_operation_and_may_cut_the_power_under_it() {
-    let sim = SimDisk::new(1);
-    create_durable(&sim, "f", b"old");
-    let disk = sim.disk();
-    let file = disk.open(Path::new("f"), OpenMode::ReadWrite).unwrap();
-    let switch = sim.clone();
-    sim.set_hook(move |op| match op.kind {
-        OpKind::Write => {
-            switch.power_cut();
-            None
-        }
-        OpKind::Punch => Some(Error::other("no holes today")),
-        _ => None,
-    });
-    assert_eq!(file.punch(0, 1).unwrap_err().to_string(), "no holes today");
-    file.write_all_at(b"new", 0).unwrap_err();
-    sim.clear_faults();
-    disk.open(Path::new("f"), OpenMode::Read).unwrap_err();
-    assert_eq!(read(&sim, "f").unwrap(), b"old", "the write came too late");
 }
 
 #[test]

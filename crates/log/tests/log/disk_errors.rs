@@ -59,17 +59,19 @@ fn a_failed_write_poisons_until_a_reopen_which_keeps_what_was_acknowledged() {
 
     log.reopen(None).unwrap();
     rig.put(&mut log, &values(["d"])).unwrap();
-    assert_eq!(strings(read_all(&log)), [(0, "a".into()), (1, "d".into())]);
+    let left = strings(read_all(&log));
+    let values: Vec<&str> = left.iter().map(|(_, value)| value.as_str()).collect();
+    assert!(
+        values == ["a", "d"] || values == ["a", "b", "d"],
+        "a failed write may have been done, whole or not at all: {values:?}"
+    );
     assert_eq!(
         reader.high_watermark().get(),
-        2,
+        left.len() as u64,
         "readers from before stay valid"
     );
     rig.disk.power_cut();
-    assert_eq!(
-        strings(read_all(&rig.open_log())),
-        [(0, "a".into()), (1, "d".into())]
-    );
+    assert_eq!(strings(read_all(&rig.open_log())), left);
 }
 
 #[test]
