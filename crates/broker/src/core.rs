@@ -10,6 +10,7 @@ use flowstone_log::LogError;
 use tokio::sync::Semaphore;
 
 use crate::append::RunQueue;
+use crate::append_clock::AppendClock;
 use crate::floor_keeper::FloorKeeper;
 use crate::housekeeping::Housekeeping;
 use crate::internal::InternalLog;
@@ -31,6 +32,7 @@ pub(crate) struct Core {
     pub(crate) offsets: Offsets,
     pub(crate) members: Members,
     pub(crate) appends: RunQueue,
+    pub(crate) append_clock: AppendClock,
     pub(crate) pool: Pool,
     pub(crate) floor: FloorKeeper,
     pub(crate) housekeeping: Housekeeping,

@@ -16,6 +16,7 @@
 //! ```
 
 mod append;
+mod append_clock;
 mod broker;
 mod config;
 mod core;

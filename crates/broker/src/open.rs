@@ -14,6 +14,7 @@ use flowstone_log::{Floor, FloorState, LogError};
 use tokio::sync::{Semaphore, watch};
 
 use crate::append::RunQueue;
+use crate::append_clock::AppendClock;
 use crate::core::Core;
 use crate::floor_keeper::FloorKeeper;
 use crate::housekeeping::Housekeeping;
@@ -47,6 +48,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         offsets: Offsets::new(offsets),
         members: Members::default(),
         appends: RunQueue::default(),
+        append_clock: AppendClock::new(Arc::clone(&env.clock)),
         pool: Pool::new(!threaded || config.read_threads == 0),
         floor,
         housekeeping: Housekeeping::new(Duration::from_millis(config.retention_interval_ms)),

@@ -36,7 +36,10 @@ fn apply_to(core: &Core, partition: &Partition, retention: Retention) -> bool {
     if log.is_poisoned() || log.damage().is_some() {
         return false;
     }
-    let retained = log.retain(core.env.clock.now_ms(), retention);
+    let now_ms = core
+        .append_clock
+        .least_ms(retention.max_age_ms.unwrap_or(0));
+    let retained = log.retain(now_ms, retention);
     drop(guard);
     if let Err(error) = retained {
         let id = partition.id().get();

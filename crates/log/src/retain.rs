@@ -54,7 +54,8 @@ impl Log {
     }
 
     /// Drops whole sealed segments by age and by size. An active segment whose records are all too
-    /// old is sealed first, so that a quiet partition is emptied too. `now_ms` is Unix time.
+    /// old is sealed first, so that a quiet partition is emptied too. `now_ms` is the Unix time up
+    /// to which ages are counted: what clocks that jump cannot take ahead of the records' ages.
     ///
     /// # Errors
     /// As [`Log::append`].

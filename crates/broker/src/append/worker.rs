@@ -131,7 +131,7 @@ fn stage(
     jobs: Vec<AppendJob>,
     waiting: &mut Vec<Waiting>,
 ) -> Result<(), LogError> {
-    let now_ms = core.env.clock.now_ms();
+    let now_ms = core.append_clock.stamp_ms();
     let mut jobs = jobs.into_iter();
     while let Some(job) = jobs.next() {
         if let Some(error) = job.pipeline.as_ref().and_then(Pipelined::broken) {
