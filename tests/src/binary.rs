@@ -12,10 +12,14 @@ pub fn workspace_root() -> &'static Path {
         .expect("this package lies in a folder of the workspace")
 }
 
-/// The binary `flowstone`, built once in a run with the profile of the tests.
+/// Names another binary to try.
+const BINARY: &str = "FLOWSTONE_BIN";
+
+/// The binary `flowstone`: the one that `FLOWSTONE_BIN` names, or one that is built once in a run with
+/// the profile of the test or program that asks.
 pub fn binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(build)
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| std::env::var_os(BINARY).map_or_else(build, PathBuf::from))
 }
 
 /// Cargo says where it has put the executable; it does nothing when that is up to date.
@@ -41,23 +45,21 @@ fn build() -> PathBuf {
         .expect("cargo names the executable that it has built")
 }
 
-/// Profile and target directory, as the path of this test tells: `TARGET/PROFILE/deps/TEST`.
+/// Profile and target directory, as the path of this program tells: `TARGET/PROFILE/deps/TEST` or
+/// `TARGET/PROFILE/PROGRAM`.
 fn like_the_tests() -> Vec<OsString> {
-    let test = std::env::current_exe().expect("a test knows where it lies");
-    let mut above = test.ancestors().skip(1);
-    let (deps, profile, target) = (above.next(), above.next(), above.next());
-    let name = |path: Option<&Path>| path.and_then(Path::file_name).map(OsString::from);
-    let (Some("deps"), Some(profile), Some(target)) = (
-        name(deps).as_deref().and_then(|name| name.to_str()),
-        name(profile),
-        target,
-    ) else {
+    let own = std::env::current_exe().expect("a program knows where it lies");
+    let folders = own.ancestors().skip(1);
+    let mut folders = folders.skip_while(|folder| folder.ends_with("deps"));
+    let (profile, target) = (folders.next(), folders.next());
+    let profile = profile.and_then(Path::file_name);
+    let (Some(profile), Some(target)) = (profile, target) else {
         return Vec::new();
     };
     let profile = if profile == "debug" {
-        OsString::from("dev")
+        "dev".into()
     } else {
-        profile
+        profile.to_owned()
     };
     vec![
         "--profile".into(),

@@ -21,6 +21,7 @@ const READY: &str = "flowstone is ready on ";
 #[derive(Debug)]
 pub struct Broker {
     directory: TempDir,
+    is_kept_after_failure: bool,
     has_config: bool,
     address: String,
     process: Process,
@@ -62,10 +63,18 @@ impl Broker {
         Self {
             has_config: toml.is_some(),
             directory,
+            is_kept_after_failure: false,
             address,
             process,
             log_before: String::new(),
         }
+    }
+
+    /// Leaves its directory where it is when the test fails, and says where.
+    #[must_use]
+    pub fn kept_after_failure(mut self) -> Self {
+        self.is_kept_after_failure = true;
+        self
     }
 
     /// Host and port.
@@ -160,6 +169,10 @@ impl Drop for Broker {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("{}", self.process.printed());
+            if self.is_kept_after_failure {
+                self.directory.disable_cleanup(true);
+                eprintln!("the data directory is kept: {}", self.data_dir().display());
+            }
         } else {
             let log = self.log();
             assert!(!log.contains("panicked"), "the broker panicked:\n{log}");

@@ -2,8 +2,11 @@
 //!
 //! Every record that a test produces differs from all others. The test tells when it is about to
 //! send one, what the answer was, and all that it reads, over any number of crashes and restarts. The
-//! checker knows nothing of time or threads; each event is held against those before it.
+//! checker knows nothing of time or threads; each event is held against those before it. Of a record it
+//! keeps a digest, and of what is trimmed only where it was, so that a history may be long.
 
+mod digest;
+mod partition;
 mod violation;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -11,7 +14,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use flowstone_proto::v1::Record;
-use prost::Message;
+
+use digest::Digest;
+use partition::{Partition, Seen};
 
 pub use violation::Violation;
 
@@ -41,7 +46,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Default)]
 pub struct History {
     calls: Vec<Produced>,
-    by_content: HashMap<Vec<u8>, Call>,
+    by_content: HashMap<Digest, Call>,
     partitions: BTreeMap<i32, Partition>,
     /// The greatest offset that is known to be committed, by group and partition.
     committed: BTreeMap<(String, i32), i64>,
@@ -63,14 +68,6 @@ enum Answer {
     Unknown,
     Acknowledged(Place),
     Refused,
-}
-
-#[derive(Debug, Default)]
-struct Partition {
-    acknowledged: BTreeMap<i64, Call>,
-    seen: BTreeMap<i64, Record>,
-    /// The greatest end that was ever told.
-    end: i64,
 }
 
 /// How many records came to what.
@@ -105,7 +102,7 @@ impl History {
             answer: Answer::Unknown,
             seen: None,
         });
-        let before = self.by_content.insert(content(record), call);
+        let before = self.by_content.insert(Digest::of(record), call);
         assert!(before.is_none(), "each record must differ from all others");
         call
     }
@@ -127,7 +124,7 @@ impl History {
                 .push(Violation::Misplaced { told: place, seen });
         }
         if let Some(there) = of.seen.get(&offset)
-            && self.by_content.get(&content(there)) != Some(&call)
+            && there.call != Some(call)
         {
             self.violations.push(Violation::OtherRecord { place });
         }
@@ -180,6 +177,11 @@ impl History {
     /// A reader saw all of a partition, from offset 0 to the end that it was told, while no record
     /// was on its way.
     pub fn read_whole(&mut self, partition: i32, end: i64, records: &[Record]) {
+        self.read_to_end(partition, 0, end, records);
+    }
+
+    /// As [`History::read_whole`], from an offset on.
+    pub fn read_to_end(&mut self, partition: i32, from: i64, end: i64, records: &[Record]) {
         let before = self.partitions.entry(partition).or_default().end;
         if end < before {
             self.violations.push(Violation::EndWentBack {
@@ -188,8 +190,8 @@ impl History {
                 end,
             });
         }
-        self.read(partition, 0, records);
-        let found = records.last().map_or(0, |last| last.offset + 1);
+        self.read(partition, from, records);
+        let found = records.last().map_or(from, |last| last.offset + 1);
         if found != end {
             self.violations.push(Violation::Gap {
                 partition,
@@ -201,26 +203,95 @@ impl History {
         let of = self.partitions.entry(partition).or_default();
         let lost = of
             .acknowledged
-            .keys()
-            .filter(|offset| !offsets.contains(offset))
-            .map(|&offset| Violation::Lost {
+            .range(from..)
+            .filter(|(offset, _)| !offsets.contains(offset))
+            .map(|(&offset, _)| Violation::Lost {
                 place: Place { partition, offset },
                 end,
             });
         self.violations.extend(lost);
     }
 
+    /// As [`History::read_to_end`], from where the last such reader had come to; the order of each
+    /// producer is held against what that one saw. The whole partition is looked at once, however
+    /// often this is told.
+    pub fn read_on(&mut self, partition: i32, end: i64, records: &[Record]) {
+        let from = self.read_up_to(partition);
+        self.read_to_end(partition, from, end, records);
+        let of = self.partitions.entry(partition).or_default();
+        let mut out_of_order = Vec::new();
+        for record in records {
+            let offset = record.offset;
+            let Some(call) = of.seen.get(&offset).and_then(|seen| seen.call) else {
+                continue;
+            };
+            let latest = of.latest.entry(self.calls[call.0].producer).or_insert(call);
+            // Within these records it was found already.
+            let latest_at = self.calls[latest.0].seen.map_or(from, |seen| seen.offset);
+            if *latest > call && latest_at < from {
+                let place = Place { partition, offset };
+                out_of_order.push(Violation::OutOfOrder { place });
+            }
+            *latest = call.max(*latest);
+        }
+        of.read_up_to = of.read_up_to.max(end);
+        self.violations.extend(out_of_order);
+    }
+
+    /// Where the next [`History::read_on`] of a partition begins.
+    pub fn read_up_to(&self, partition: i32) -> i64 {
+        self.partitions
+            .get(&partition)
+            .map_or(0, |of| of.read_up_to)
+    }
+
+    /// From where to where a partition is known to be there.
+    pub fn bounds(&self, partition: i32) -> (i64, i64) {
+        self.partitions
+            .get(&partition)
+            .map_or((0, 0), |of| (of.start, of.read_up_to))
+    }
+
+    /// A partition is about to be trimmed to an offset.
+    pub fn trimming(&mut self, partition: i32, before_offset: i64) {
+        let of = self.partitions.entry(partition).or_default();
+        of.trim_asked = of.trim_asked.max(before_offset);
+    }
+
+    /// The broker told where a partition starts, by answering a trim or a read.
+    pub fn starts_at(&mut self, partition: i32, start: i64) {
+        let of = self.partitions.entry(partition).or_default();
+        if start < of.start {
+            self.violations.push(Violation::StartWentBack {
+                partition,
+                before: of.start,
+                start,
+            });
+        }
+        if start > of.trim_asked {
+            self.violations.push(Violation::TrimmedTooFar {
+                partition,
+                asked: of.trim_asked,
+                start,
+            });
+        }
+        of.forget_before(start);
+    }
+
     /// Takes a record that lies at a place, and tells which one it is.
     fn see(&mut self, place: Place, record: &Record) -> Option<Call> {
-        let call = self.by_content.get(&content(record)).copied();
+        let call = self.by_content.get(&Digest::of(record)).copied();
+        let seen = Seen::of(record, call);
         let of = self.partitions.entry(place.partition).or_default();
         if let Some(before) = of.seen.get(&place.offset) {
-            if before != record {
+            if *before != seen {
                 self.violations.push(Violation::Changed { place });
             }
             return call;
         }
-        of.seen.insert(place.offset, record.clone());
+        if place.offset >= of.start {
+            of.seen.insert(place.offset, seen);
+        }
         let Some(call) = call else {
             self.violations.push(Violation::Foreign { place });
             return None;
@@ -232,6 +303,8 @@ impl History {
         let produced = &mut self.calls[call.0];
         match produced.seen {
             None => produced.seen = Some(place),
+            // What was trimmed in the meantime may still be on its way to a reader.
+            Some(first) if first == place => {}
             Some(first) => self.violations.push(Violation::Twice {
                 first,
                 second: place,
@@ -307,16 +380,6 @@ impl History {
             self.counts()
         );
     }
-}
-
-/// What a record is without the fields that the broker owns.
-fn content(record: &Record) -> Vec<u8> {
-    Record {
-        timestamp_ms: 0,
-        offset: 0,
-        ..record.clone()
-    }
-    .encode_to_vec()
 }
 
 /// A history that several producers tell of. Clones share it.

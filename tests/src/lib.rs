@@ -1,5 +1,5 @@
 //! The rig of the end-to-end tests: the real binary, brokers that are killed and started again, and a
-//! checker of what they promise.
+//! checker of what they promise. What a test shares with a program under `src/bin` stands here, too.
 //!
 //! What goes wrong in a rig ends the test: its functions panic and say what they were doing.
 //!
@@ -7,6 +7,7 @@
 //!
 //! | variable | meaning |
 //! |---|---|
+//! | `FLOWSTONE_BIN` | another binary to try than the one that is built from here |
 //! | `FLOWSTONE_KILL_CYCLES` | how often the broker is killed under load; 20 unless told |
 //! | `FLOWSTONE_SEED` | the seed of all random choices, as a failed test has printed it |
 //! | `FLOWSTONE_SHARED` | an access log; `../shared/data/access.log` beside the repository unless told, and a made-up one where there is none |
@@ -17,10 +18,12 @@ mod broker;
 mod dice;
 pub mod history;
 mod invocation;
+pub mod kill;
 mod process;
 mod proxy;
 mod raw;
 mod stub;
+pub mod work;
 
 pub use binary::{binary, workspace_root};
 pub use broker::{Broker, Stopped};

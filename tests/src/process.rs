@@ -117,6 +117,16 @@ impl Process {
         self.signal(Signal::INT);
     }
 
+    /// Keeps it from running, with SIGSTOP, until it is told to go on.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it run again, with SIGCONT.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal)
             .unwrap_or_else(|error| panic!("cannot send a signal to {}: {error}", self.name));

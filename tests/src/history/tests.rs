@@ -356,3 +356,82 @@ fn a_record_that_is_produced_twice_is_no_test() {
     let (mut history, _) = history();
     history.invoke(5, &unsent("a0"));
 }
+
+#[test]
+fn one_who_reads_on_finds_what_is_lost_behind_the_place_where_it_was() {
+    let (mut history, _) = history();
+    history.read_on(0, 1, &records(&["a0"]));
+    assert_eq!(history.read_up_to(0), 1);
+    history.read_on(0, 2, &records(&["a0", "b0"])[1..]);
+    let lost = |offset, end| Violation::Lost {
+        place: at(offset),
+        end,
+    };
+    assert_eq!(
+        history.violations(),
+        [lost(1, 1), lost(2, 1), lost(2, 2)],
+        "what is missing is told each time"
+    );
+}
+
+#[test]
+fn one_who_reads_on_keeps_the_order_of_producers_in_mind() {
+    let mut history = History::new();
+    for value in ["a0", "a1", "a2"] {
+        history.invoke(0, &unsent(value));
+    }
+    let all = records(&["a0", "a2", "a1"]);
+    history.read_on(0, 2, &all[..2]);
+    history.read_on(0, 3, &all[2..]);
+    let out_of_order = Violation::OutOfOrder { place: at(2) };
+    assert_eq!(history.violations(), std::slice::from_ref(&out_of_order));
+
+    let mut at_once = History::new();
+    for value in ["a0", "a1", "a2"] {
+        at_once.invoke(0, &unsent(value));
+    }
+    at_once.read_on(0, 3, &all);
+    assert_eq!(at_once.violations(), [out_of_order], "and once only");
+}
+
+#[test]
+fn what_was_trimmed_need_not_be_there_and_may_not_come_elsewhere() {
+    let (mut history, _) = history();
+    let all = records(&["a0", "b0", "a1", "b1"]);
+    history.read_on(0, 4, &all);
+    history.trimming(0, 2);
+    history.starts_at(0, 2);
+    history.read_to_end(0, 2, 4, &all[2..]);
+    // A slow reader.
+    history.read(0, 0, &all[..2]);
+    assert_eq!(history.violations(), []);
+    history.read(0, 4, &[record("b0", 4)]);
+    let twice = Violation::Twice {
+        first: at(1),
+        second: at(4),
+    };
+    assert!(history.violations().contains(&twice));
+}
+
+#[test]
+fn a_start_that_goes_back_or_too_far_is_found() {
+    let (mut history, _) = history();
+    history.trimming(0, 2);
+    // Asked for, and not answered.
+    history.starts_at(0, 0);
+    history.starts_at(0, 2);
+    assert_eq!(history.violations(), []);
+    history.starts_at(0, 1);
+    history.starts_at(0, 3);
+    let back = Violation::StartWentBack {
+        partition: 0,
+        before: 2,
+        start: 1,
+    };
+    let too_far = Violation::TrimmedTooFar {
+        partition: 0,
+        asked: 2,
+        start: 3,
+    };
+    assert_eq!(history.violations(), [back, too_far]);
+}

@@ -85,6 +85,26 @@ pub enum Violation {
         /// The end as it is told.
         end: i64,
     },
+    /// What was trimmed is there again.
+    #[error("partition {partition}: the start went back from {before} to {start}")]
+    StartWentBack {
+        /// The partition.
+        partition: i32,
+        /// The start that was known.
+        before: i64,
+        /// The start as it is told.
+        start: i64,
+    },
+    /// More is gone than anybody has asked for.
+    #[error("partition {partition} starts at {start}, and was trimmed to {asked} at most")]
+    TrimmedTooFar {
+        /// The partition.
+        partition: i32,
+        /// The greatest offset that a trim has named.
+        asked: i64,
+        /// The start as it is told.
+        start: i64,
+    },
     /// A producer's records do not lie in the order in which it sent them.
     #[error("the record in {place} lies behind one that its producer sent later")]
     OutOfOrder {

@@ -11,4 +11,3 @@ mod python;
 mod quickstart;
 mod shutdown;
 mod wire;
-mod work;

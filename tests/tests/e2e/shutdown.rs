@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use flowstone_proto::v1 as proto;
+use flowstone_tests::work::{Endless, Maker, Work, follow, stream, unary};
 use flowstone_tests::{Broker, Dice, Proxy, Stopped, Stub, flowstone};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-
-use crate::work::{Endless, Maker, Work, follow, stream, unary};
 
 const TOPIC: &str = "stops";
 const PARTITIONS: i32 = 3;
@@ -60,8 +59,8 @@ async fn a_stop_under_load_loses_nothing_and_leaves_nothing_open() {
         let (work, stub, maker) = (work.clone(), stub.clone(), Maker::new(producer, &dice));
         lanes.spawn(async move {
             match producer {
-                4 => stream(&work, stub, 0, maker).await,
-                _ => unary(&work, stub, maker).await,
+                4 => stream(&work, stub, 0, proto::Acks::Durable, maker).await,
+                _ => unary(&work, stub, proto::Acks::Durable, maker).await,
             };
         });
     }

@@ -1,19 +1,24 @@
 //! Records of all kinds, no two alike.
 
 use flowstone_proto::v1 as proto;
-use flowstone_tests::Dice;
+
+use crate::Dice;
 
 const RECORDS_PER_REQUEST: u64 = 20;
+/// From a producer's number to that of its heir.
+const HEIR: u32 = 1_000;
 
 /// Makes records, no two alike.
-pub(crate) struct Maker {
+#[derive(Debug)]
+pub struct Maker {
     producer: u32,
     made: u64,
     dice: Dice,
 }
 
 impl Maker {
-    pub(crate) fn new(producer: u32, dice: &Dice) -> Self {
+    /// Makes the records of a producer, whose number is below 1,000.
+    pub fn new(producer: u32, dice: &Dice) -> Self {
         Self {
             producer,
             made: 0,
@@ -21,8 +26,19 @@ impl Maker {
         }
     }
 
-    pub(crate) fn producer(&self) -> u32 {
+    /// The number of the producer.
+    pub fn producer(&self) -> u32 {
         self.producer
+    }
+
+    /// The same under another number: a producer that has given up a call cannot say in which order
+    /// its records come from then on.
+    #[must_use]
+    pub fn heir(self) -> Self {
+        Self {
+            producer: self.producer + HEIR,
+            ..self
+        }
     }
 
     /// What one request carries.

@@ -3,28 +3,34 @@
 use std::collections::BTreeMap;
 
 use flowstone_proto::v1 as proto;
-use flowstone_tests::Stub;
 use tonic::Code;
 
 use super::{Work, is_stale, is_the_end};
+use crate::Stub;
 
 /// The group that reads along.
-pub(crate) const GROUP: &str = "followers";
+pub const GROUP: &str = "followers";
 
 /// Reads along as a member of a group and commits each batch, until the broker is gone.
-pub(crate) async fn follow(work: Work, mut stub: Stub) {
-    let committed = committed(&stub).await;
+///
+/// # Panics
+/// When anything else goes wrong.
+pub async fn follow(work: Work, mut stub: Stub) {
+    let Some(committed) = work.in_time(committed(&stub)).await else {
+        return;
+    };
     let request = proto::SubscribeRequest {
         topic: work.topic.to_owned(),
         group: GROUP.to_owned(),
         ..proto::SubscribeRequest::default()
     };
-    let mut stream = match stub.log.subscribe(request).await {
-        Ok(response) => response.into_inner(),
-        Err(status) => {
+    let mut stream = match work.in_time(stub.log.subscribe(request)).await {
+        Some(Ok(response)) => response.into_inner(),
+        Some(Err(status)) => {
             assert!(is_the_end(&status), "{status}");
             return;
         }
+        None => return,
     };
     let mut next: BTreeMap<i32, i64> = committed;
     loop {
@@ -42,13 +48,16 @@ pub(crate) async fn follow(work: Work, mut stub: Stub) {
         };
         let partition = cursor.partition;
         let from = next.insert(partition, cursor.offset).unwrap_or(0);
-        work.history().read(partition, from, &response.records);
+        work.read(partition, from, &response.records);
         let offset = cursor.offset;
         let commit = proto::CommitOffsetsRequest {
             cursors: vec![cursor],
             released: Vec::new(),
         };
-        match stub.log.commit_offsets(commit).await {
+        let Some(answer) = work.in_time(stub.log.commit_offsets(commit)).await else {
+            continue;
+        };
+        match answer {
             Ok(response) => {
                 assert_eq!(response.get_ref().stale, [], "nobody else reads");
                 work.history().committed(GROUP, partition, offset);
@@ -73,8 +82,11 @@ pub(crate) async fn follow(work: Work, mut stub: Stub) {
     }
 }
 
-/// What the group has committed, by partition.
-pub(crate) async fn committed(stub: &Stub) -> BTreeMap<i32, i64> {
+/// What the group has committed, by partition; nothing when the broker is gone.
+///
+/// # Panics
+/// When anything else goes wrong.
+pub async fn committed(stub: &Stub) -> BTreeMap<i32, i64> {
     let request = proto::GetGroupRequest {
         group: GROUP.to_owned(),
     };

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use flowstone_client::{Client, Delivery, reason};
-use flowstone_tests::Proxy;
-use flowstone_tests::history::Call;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::{Maker, Work, counts_up};
+use crate::Proxy;
+use crate::history::Call;
 
 /// A producer of the client crate that lives on while brokers come and go.
-pub(crate) struct Endless {
+#[derive(Debug)]
+pub struct Endless {
     acknowledged: watch::Sender<u64>,
     stop: Arc<AtomicBool>,
     producing: JoinHandle<()>,
@@ -21,8 +22,12 @@ pub(crate) struct Endless {
 }
 
 impl Endless {
-    pub(crate) async fn start(work: &Work, proxy: &Proxy, mut maker: Maker) -> Self {
-        let client = Client::connect(proxy.url()).unwrap();
+    /// Starts to produce to the topic, through the proxy.
+    ///
+    /// # Panics
+    /// When the topic cannot be asked for.
+    pub async fn start(work: &Work, proxy: &Proxy, mut maker: Maker) -> Self {
+        let client = Client::connect(proxy.url()).expect("it is an address");
         let producer = client
             .producer(work.topic)
             .batch_bytes(4 << 10)
@@ -30,7 +35,7 @@ impl Endless {
             .linger(Duration::from_millis(1))
             .build()
             .await
-            .unwrap();
+            .expect("the topic is there");
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let (sent, deliveries) = mpsc::unbounded_channel();
@@ -57,15 +62,18 @@ impl Endless {
     }
 
     /// Returns once so many more of its records are acknowledged than now.
-    pub(crate) async fn acknowledged_beyond(&self, more: u64) {
+    pub async fn acknowledged_beyond(&self, more: u64) {
         counts_up(&self.acknowledged, more).await;
     }
 
     /// Produces no more, and waits until all records are answered.
-    pub(crate) async fn end(self) {
+    ///
+    /// # Panics
+    /// When one was given up.
+    pub async fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.producing.await.unwrap();
-        self.answers.await.unwrap();
+        self.producing.await.expect("it produces to its end");
+        self.answers.await.expect("all answers are understood");
     }
 }
 

@@ -1,53 +1,95 @@
-//! What runs while a broker is killed or stopped: producers of three kinds, and a reader that commits.
+//! What runs while a broker is killed or stopped: producers of three kinds, readers, and one that
+//! commits what it has read.
 
 mod endless;
 mod follower;
 mod lanes;
 mod maker;
+mod readers;
 
-use std::sync::MutexGuard;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard};
+use std::time::Duration;
 
 use flowstone_proto::v1 as proto;
-use flowstone_tests::History;
-use flowstone_tests::history::{Call, SharedHistory};
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
-pub(crate) use endless::Endless;
-pub(crate) use follower::{GROUP, committed, follow};
-pub(crate) use lanes::{stream, unary};
-pub(crate) use maker::Maker;
+use crate::History;
+use crate::history::{Call, SharedHistory};
+
+pub use endless::Endless;
+pub use follower::{GROUP, committed, follow};
+pub use lanes::{stream, unary};
+pub use maker::Maker;
+pub use readers::{fetch, subscribe};
 
 const SHUTTING_DOWN: &str = "SHUTTING_DOWN";
 
-/// The topic, its history, and how many records were acknowledged.
-#[derive(Clone)]
-pub(crate) struct Work {
+/// No call takes anywhere near this while its broker is sound.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The topic, its history, and how much was done. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Work {
     topic: &'static str,
+    patience: Duration,
     history: SharedHistory,
     acknowledged: watch::Sender<u64>,
+    read: Arc<AtomicU64>,
 }
 
 impl Work {
-    pub(crate) fn new(topic: &'static str) -> Self {
+    /// Nothing was done yet.
+    pub fn new(topic: &'static str) -> Self {
+        Self::with_patience(topic, PATIENCE)
+    }
+
+    /// As [`Work::new`]; a call that is not answered for so long is given up, and its outcome is
+    /// unknown.
+    pub fn with_patience(topic: &'static str, patience: Duration) -> Self {
         Self {
             topic,
+            patience,
             history: SharedHistory::new(),
             acknowledged: watch::Sender::new(0),
+            read: Arc::default(),
         }
     }
 
-    pub(crate) fn shared(&self) -> &SharedHistory {
+    /// How many records readers were given, the same ones several times.
+    pub fn records_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// The history, to be kept.
+    pub fn shared(&self) -> &SharedHistory {
         &self.history
     }
 
-    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+    /// The history, while nobody else uses it.
+    pub fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock()
     }
 
     /// Returns once so many more records are acknowledged than now.
-    pub(crate) async fn acknowledged_beyond(&self, more: u64) {
+    pub async fn acknowledged_beyond(&self, more: u64) {
         counts_up(&self.acknowledged, more).await;
+    }
+
+    /// A reader was given these records.
+    pub fn read(&self, partition: i32, from: i64, records: &[proto::Record]) {
+        self.count_read(records);
+        self.history().read(partition, from, records);
+    }
+
+    pub(crate) fn count_read(&self, records: &[proto::Record]) {
+        self.read.fetch_add(records.len() as u64, Ordering::Relaxed);
+    }
+
+    /// An answer in time; none when patience is at its end.
+    pub async fn in_time<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout(self.patience, call).await.ok()
     }
 
     /// These records are about to be sent.
@@ -102,7 +144,7 @@ async fn counts_up(counter: &watch::Sender<u64>, more: u64) {
 
 /// Whether a broker that ends may be the reason of a failure. All others would be a defect: there is
 /// nothing to refuse.
-fn is_the_end(status: &Status) -> bool {
+pub(crate) fn is_the_end(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::Unavailable | Code::Unknown | Code::Internal | Code::Cancelled
