@@ -127,14 +127,11 @@ impl Core {
         let segment_bytes = self.segment_bytes(&topic.now().info.spec);
         partitions
             .map(|(number, id)| {
-                Arc::new(Partition::open(
-                    &self.env,
-                    &self.config.data_dir,
-                    id,
-                    self.floor.newest(id),
-                    segment_bytes,
-                    topic.label(number),
-                ))
+                let floor = self.floor.newest(id);
+                let data_dir = &self.config.data_dir;
+                let opened = Partition::open_log(&self.env, data_dir, id, floor, segment_bytes);
+                let label = topic.label(number);
+                Arc::new(Partition::new(id, opened, segment_bytes, label))
             })
             .collect()
     }

@@ -87,24 +87,18 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
 fn open_floor(config: &BrokerConfig, env: &Env) -> Result<FloorKeeper, OpenError> {
     let path = config.data_dir.join(FLOOR_NAME);
     let has_partitions = directory::has_partitions(config, env)?;
-    let (floor, state) = Floor::open(&env.disk, &config.data_dir).map_err(|error| match error {
-        LogError::Header { path, source } => match source {
-            HeaderError::NewerVersion { .. } | HeaderError::UnknownFeatures { .. } => {
-                OpenError::NewerFormat {
-                    path,
-                    detail: source.to_string(),
-                }
-            }
-            damage => OpenError::FloorDamaged {
+    let (floor, state) = Floor::open(&env.disk, &config.data_dir).map_err(|error| {
+        newer_format(&error).unwrap_or_else(|| match error {
+            LogError::Header { path, source } => OpenError::FloorDamaged {
                 path,
-                detail: damage.to_string(),
+                detail: source.to_string(),
             },
-        },
-        error => OpenError::Io {
-            operation: "open",
-            path: path.clone(),
-            detail: error.to_string(),
-        },
+            error => OpenError::Io {
+                operation: "open",
+                path: path.clone(),
+                detail: error.to_string(),
+            },
+        })
     })?;
     if state == FloorState::Created && has_partitions {
         let path = path.display();
@@ -120,12 +114,27 @@ fn open_floor(config: &BrokerConfig, env: &Env) -> Result<FloorKeeper, OpenError
     ))
 }
 
+/// The refusal of a file that a later version has written.
+fn newer_format(error: &LogError) -> Option<OpenError> {
+    let LogError::Header { path, source } = error else {
+        return None;
+    };
+    matches!(
+        source,
+        HeaderError::NewerVersion { .. } | HeaderError::UnknownFeatures { .. }
+    )
+    .then(|| OpenError::NewerFormat {
+        path: path.clone(),
+        detail: source.to_string(),
+    })
+}
+
 fn open_metadata(
     config: &BrokerConfig,
     env: &Env,
     floor: &FloorKeeper,
 ) -> Result<InternalLog<MetadataState>, OpenError> {
-    let (partition, path) = open_internal(config, env, floor, METADATA, "metadata");
+    let (partition, path) = open_internal(config, env, floor, METADATA, "metadata")?;
     replay(config, partition, &path).map_err(|error| match error {
         ReplayError::Newer { .. } => OpenError::NewerFormat {
             path,
@@ -141,7 +150,7 @@ fn open_offsets(
     env: &Env,
     floor: &FloorKeeper,
 ) -> Result<Result<Arc<InternalLog<OffsetsState>>, Error>, OpenError> {
-    let (partition, path) = open_internal(config, env, floor, OFFSETS, "offsets");
+    let (partition, path) = open_internal(config, env, floor, OFFSETS, "offsets")?;
     match replay(config, Arc::clone(&partition), &path) {
         Ok(log) => Ok(Ok(Arc::new(log))),
         Err(error @ ReplayError::Newer { .. }) => Err(OpenError::NewerFormat {
@@ -179,7 +188,7 @@ fn open_internal(
     floor: &FloorKeeper,
     id: PartitionId,
     name: &str,
-) -> (Arc<Partition>, PathBuf) {
+) -> Result<(Arc<Partition>, PathBuf), OpenError> {
     let label = Label {
         topic: format!("(internal) {name}").into(),
         partition: 0,
@@ -192,8 +201,12 @@ fn open_internal(
         .join(partition_dir_name(id));
     let slot = floor.newest(id);
     let bytes = INTERNAL_SEGMENT_BYTES;
-    let partition = Partition::open(env, &config.data_dir, id, slot, bytes, label);
-    (Arc::new(partition), path)
+    let opened = Partition::open_log(env, &config.data_dir, id, slot, bytes);
+    if let Some(refusal) = opened.as_ref().err().and_then(newer_format) {
+        return Err(refusal);
+    }
+    let partition = Partition::new(id, opened, bytes, label);
+    Ok((Arc::new(partition), path))
 }
 
 /// Opens the partitions of all topics, several at a time if there are threads.

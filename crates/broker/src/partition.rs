@@ -51,19 +51,26 @@ struct Queue {
 }
 
 impl Partition {
-    /// Opens a partition; if that fails it is offline, which is not an error of the broker.
-    pub(crate) fn open(
+    /// Opens a partition's log.
+    pub(crate) fn open_log(
         env: &Env,
         data_dir: &Path,
         id: PartitionId,
         floor: Result<Option<FloorSlot>, LogError>,
         segment_bytes: u64,
+    ) -> Result<Log, LogError> {
+        let dir = data_dir.join(PARTITIONS_DIR).join(partition_dir_name(id));
+        Log::open(env, &dir, id, floor?, log_config(segment_bytes))
+    }
+
+    /// A partition whose log was opened, or could not be: then it is offline, which is not an error
+    /// of the broker.
+    pub(crate) fn new(
+        id: PartitionId,
+        opened: Result<Log, LogError>,
+        segment_bytes: u64,
         label: Label,
     ) -> Self {
-        let opened = floor.and_then(|floor| {
-            let dir = data_dir.join(PARTITIONS_DIR).join(partition_dir_name(id));
-            Log::open(env, &dir, id, floor, log_config(segment_bytes))
-        });
         let refusal = OnceLock::new();
         let log = match opened {
             Ok(log) => Some(log),

@@ -11,13 +11,13 @@ use pollster::block_on;
 
 use crate::harness::{Record, decode, log_everything, run};
 
-fn golden(version: &str) -> PathBuf {
+pub(crate) fn golden(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/golden")
         .join(version)
 }
 
-fn open(dir: &Path) -> Broker {
+pub(crate) fn open(dir: &Path) -> Broker {
     log_everything();
     let mut config = BrokerConfig::new(dir);
     config.limits.min_segment_bytes = 1;
@@ -81,7 +81,7 @@ fn contents(broker: &Broker) -> String {
     out
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -110,7 +110,7 @@ fn version_1_opens_and_reads_to_the_same_records() {
     block_on(broker.shutdown()).unwrap();
 }
 
-fn record(ms: i64, key: Option<&str>, value: &str) -> Record {
+pub(crate) fn record(ms: i64, key: Option<&str>, value: &str) -> Record {
     Record {
         key: key.map(|key| key.as_bytes().to_vec()),
         value: Some(value.as_bytes().to_vec()),
@@ -119,7 +119,7 @@ fn record(ms: i64, key: Option<&str>, value: &str) -> Record {
     }
 }
 
-fn request(topic: &str, partition: Option<u32>, records: Vec<Record>) -> ProduceRequest {
+pub(crate) fn request(topic: &str, partition: Option<u32>, records: Vec<Record>) -> ProduceRequest {
     ProduceRequest {
         topic: topic.to_owned(),
         partition,

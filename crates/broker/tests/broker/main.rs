@@ -10,6 +10,7 @@ mod golden;
 mod groups;
 mod harness;
 mod internal_logs;
+mod newer;
 mod opening;
 mod produce;
 mod retention;
