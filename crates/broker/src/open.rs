@@ -163,7 +163,7 @@ fn open_offsets(
                 %path, detail,
                 "the log of committed offsets is damaged: groups are refused, the rest goes on"
             );
-            Ok(Err(partition.refusal().cloned().unwrap_or_else(|| {
+            Ok(Err(partition.refusal().unwrap_or_else(|| {
                 partition.corrupt(Offset::new(partition.high_watermark()), detail)
             })))
         }

@@ -1,17 +1,22 @@
 //! One partition as it runs: its log, the requests that wait for it, and whether it takes any.
 
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 use flowstone_disk::Env;
-use flowstone_format::{FloorSlot, Offset, PARTITIONS_DIR, PartitionId, partition_dir_name};
-use flowstone_log::{Log, LogConfig, LogError, LogReader, ReadBatch, ReadError, ReadLimit};
+use flowstone_format::{
+    FloorSlot, Offset, PARTITIONS_DIR, PartitionId, Position, partition_dir_name,
+};
+use flowstone_log::{Damage, Log, LogConfig, LogError, LogReader, ReadBatch, ReadError, ReadLimit};
 use tokio::sync::watch;
 
 use crate::append::AppendJob;
 use crate::{Error, PartitionInfo};
+
+/// So many places of damage are told of one partition; who sees them needs no more.
+const MAX_TOLD: usize = 100;
 
 /// What a partition is called, and where what it does is told.
 #[derive(Clone, Debug)]
@@ -37,8 +42,11 @@ pub(crate) struct Partition {
     /// `None` when it could not be opened, could not be reopened, or was deleted; then there is a
     /// refusal.
     log: Mutex<Option<Log>>,
-    /// Why nothing is appended any more.
+    /// Why nothing is appended any more, for ever. Damage that is found later is the log's own to
+    /// tell.
     refusal: OnceLock<Error>,
+    /// The places of damage that were told, each once.
+    told: Mutex<Vec<(PathBuf, Position)>>,
     queue: Mutex<Queue>,
     segment_bytes: AtomicU64,
 }
@@ -84,22 +92,21 @@ impl Partition {
                 None
             }
         };
-        if let Some(damage) = log.as_ref().and_then(Log::damage) {
-            tracing::error!(
-                topic = %label.topic, partition = label.partition, id = id.get(), %damage,
-                "a partition is damaged: what lies below is served, nothing is appended"
-            );
-            let _ = refusal.set(corrupt(&label, damage.offset, damage.to_string()));
-        }
-        Self {
+        let damage = log.as_ref().and_then(Log::damage).cloned();
+        let partition = Self {
             id,
             reader: log.as_ref().map(Log::reader),
             log: Mutex::new(log),
             refusal,
+            told: Mutex::default(),
             queue: Mutex::default(),
             segment_bytes: AtomicU64::new(segment_bytes),
             label,
+        };
+        if let Some(damage) = damage {
+            partition.tell_damage(&damage);
         }
+        partition
     }
 
     pub(crate) fn id(&self) -> PartitionId {
@@ -116,8 +123,35 @@ impl Partition {
     }
 
     /// Why nothing can be appended, if so.
-    pub(crate) fn refusal(&self) -> Option<&Error> {
-        self.refusal.get()
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        let damage = || self.reader.as_ref()?.damage();
+        let found = |damage: Damage| corrupt(&self.label, damage.offset, damage.to_string());
+        let refusal = self.refusal.get().cloned();
+        refusal.or_else(|| damage().map(found))
+    }
+
+    /// Says what is wrong, once for each place, and wakes those who wait for records that will not
+    /// come.
+    pub(crate) fn tell_damage(&self, damage: &Damage) {
+        let place = (damage.path.clone(), damage.position);
+        let mut told = self.told.lock().expect("nothing panics while it tells");
+        if told.contains(&place) || told.len() >= MAX_TOLD {
+            return;
+        }
+        told.push(place);
+        drop(told);
+        let segment_end = self
+            .reader
+            .as_ref()
+            .and_then(|r| r.segment_end(damage.offset));
+        tracing::error!(
+            topic = %self.label.topic, partition = self.label.partition, id = self.id.get(),
+            offset = damage.offset.get(), file = %damage.path.display(),
+            position = damage.position.get(), detail = damage.detail,
+            segment_end = segment_end.map(Offset::get),
+            "a partition is damaged: what lies below is served, nothing is appended"
+        );
+        self.wake_readers();
     }
 
     /// From now on nothing is appended.
@@ -196,7 +230,14 @@ impl Partition {
             .map_or(0, |reader| reader.log_start_offset().get())
     }
 
-    /// The end of what may be read, exclusive.
+    /// The end of what is durable, also behind damage, exclusive.
+    pub(crate) fn durable_end(&self) -> u64 {
+        self.reader
+            .as_ref()
+            .map_or(0, |reader| reader.durable_end().get())
+    }
+
+    /// The end of what may be read, exclusive. Damage cuts it short.
     pub(crate) fn high_watermark(&self) -> u64 {
         self.reader
             .as_ref()
@@ -210,10 +251,12 @@ impl Partition {
 
     /// Reads records from an offset on. Blocks.
     pub(crate) fn read(&self, from: u64, limit: &ReadLimit) -> Result<ReadBatch, Error> {
-        let batch = self
-            .reader()?
-            .read(Offset::new(from), limit)
-            .map_err(|error| self.read_error(error))?;
+        let reader = self.reader()?;
+        let read = reader.read(Offset::new(from), limit);
+        if let Some(damage) = reader.damage() {
+            self.tell_damage(&damage);
+        }
+        let batch = read.map_err(|error| self.read_error(error))?;
         match self.damage_at(from) {
             Some(damage) if batch.record_count == 0 => Err(damage),
             _ => Ok(batch),
@@ -222,8 +265,12 @@ impl Partition {
 
     /// The lowest offset whose record is of this time or later. Blocks.
     pub(crate) fn offset_for_time(&self, timestamp_ms: i64) -> Result<Option<u64>, Error> {
-        self.reader()?
-            .offset_for_time(timestamp_ms)
+        let reader = self.reader()?;
+        let found = reader.offset_for_time(timestamp_ms);
+        if let Some(damage) = reader.damage() {
+            self.tell_damage(&damage);
+        }
+        found
             .map(|found| found.map(Offset::get))
             .map_err(|error| self.read_error(error))
     }
@@ -234,7 +281,7 @@ impl Partition {
         match refusal {
             Error::CorruptSegment {
                 offset: damaged, ..
-            } if offset >= *damaged => Some(refusal.clone()),
+            } if offset >= damaged => Some(refusal),
             _ => None,
         }
     }
@@ -249,7 +296,7 @@ impl Partition {
                 high_watermark: reader.high_watermark().get(),
                 size_bytes: reader.size_bytes(),
                 segment_count: u32::try_from(reader.segment_count()).unwrap_or(u32::MAX),
-                offline: self.refusal().is_some() || reader.is_offline(),
+                offline_reason: self.refusal().map(|refusal| refusal.to_string()),
             },
             None => PartitionInfo {
                 partition,
@@ -257,7 +304,7 @@ impl Partition {
                 high_watermark: 0,
                 size_bytes: 0,
                 segment_count: 0,
-                offline: true,
+                offline_reason: self.refusal().map(|refusal| refusal.to_string()),
             },
         }
     }
@@ -270,7 +317,6 @@ impl Partition {
     fn reader(&self) -> Result<&LogReader, Error> {
         self.reader.as_ref().ok_or_else(|| {
             self.refusal()
-                .cloned()
                 .expect("a partition without a reader has a refusal")
         })
     }

@@ -147,7 +147,7 @@ pub(crate) fn submit(
     // All that can be refused is refused before the first part is queued.
     for part in &routed.parts {
         if let Some(refusal) = now.partitions[part.partition as usize].refusal() {
-            return Err(refusal.clone());
+            return Err(refusal);
         }
     }
     let spec = &now.info.spec;

@@ -33,7 +33,7 @@ fn apply_to(core: &Core, partition: &Partition, retention: Retention) -> bool {
     let Some(log) = guard.as_mut() else {
         return false;
     };
-    if log.is_poisoned() || log.damage().is_some() {
+    if log.is_poisoned() || log.reader().is_offline() {
         return false;
     }
     let now_ms = core

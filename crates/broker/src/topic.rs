@@ -81,6 +81,7 @@ pub struct PartitionInfo {
     pub size_bytes: u64,
     /// How many segments.
     pub segment_count: u32,
-    /// It refuses appends, and perhaps reads, after damage or a failed write.
-    pub offline: bool,
+    /// Why it refuses appends, and reads from some offset on: damage, or a failed write that it
+    /// could not be recovered from. `None` while it is online.
+    pub offline_reason: Option<String>,
 }

@@ -159,7 +159,8 @@ impl Log {
         LogReader::new(Arc::clone(&self.shared))
     }
 
-    /// What is wrong with the partition, if anything; then nothing is appended any more.
+    /// What was found to be wrong with the partition when it was opened, if anything; then nothing
+    /// is appended any more. What reads and scrubs find later, [`LogReader::damage`] tells.
     #[must_use]
     pub fn damage(&self) -> Option<&Damage> {
         self.damage.as_ref()
@@ -189,7 +190,7 @@ impl Log {
     /// [`LogError::DiskFull`] and [`LogError::Record`] leave the log as it was. A failed write
     /// poisons it; [`LogError::SyncFailed`] has to end the process.
     pub fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, LogError> {
-        self.usable()?;
+        self.sound()?;
         let frame_start = self.staged.len();
         let meta = BatchMeta {
             base_offset: self.tail.next_offset,
@@ -342,7 +343,11 @@ impl Log {
     /// # Errors
     /// As [`Log::append`]; for want of space the old segment stays active.
     pub fn roll(&mut self) -> Result<(), LogError> {
-        self.usable()?;
+        self.sound()?;
+        self.roll_now()
+    }
+
+    pub(crate) fn roll_now(&mut self) -> Result<(), LogError> {
         match &self.active {
             Some(active) if !active.is_empty() => self.begin_segment(),
             _ => Ok(()),
@@ -393,6 +398,15 @@ impl Log {
         Ok(())
     }
 
+    /// Fails if the log takes nothing, after damage or a failed write.
+    pub(crate) fn sound(&self) -> Result<(), LogError> {
+        if let Some(damage) = self.shared.damage() {
+            return Err(damage.into());
+        }
+        self.usable()
+    }
+
+    /// Fails if what is staged cannot be written. Damage that is found meanwhile is no reason.
     pub(crate) fn usable(&self) -> Result<(), LogError> {
         if let Some(damage) = &self.damage {
             return Err(damage.clone().into());

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flowstone_format::Offset;
 
-use crate::error::ReadError;
+use crate::error::{Damage, ReadError};
 use crate::shared::Shared;
 use crate::view::SegmentView;
 use seek::Seek;
@@ -70,9 +70,15 @@ impl LogReader {
         self.shared.log_start()
     }
 
-    /// The end of what can be read, exclusive.
+    /// The end of what can be read, exclusive. Damage that is found cuts it short.
     #[must_use]
     pub fn high_watermark(&self) -> Offset {
+        self.shared.readable_end()
+    }
+
+    /// The end of what is durable, also behind damage.
+    #[must_use]
+    pub fn durable_end(&self) -> Offset {
         self.shared.high_watermark()
     }
 
@@ -80,6 +86,26 @@ impl LogReader {
     #[must_use]
     pub fn is_offline(&self) -> bool {
         self.shared.damage().is_some()
+    }
+
+    /// The first place that is not believed, found at the opening, by a read or by a scrub.
+    #[must_use]
+    pub fn damage(&self) -> Option<Damage> {
+        self.shared.damage()
+    }
+
+    /// Takes the log offline from a place on that is not believed any more: what lies below is
+    /// served, reads from there on fail, nothing is appended. Damage below the log start is not
+    /// taken note of.
+    pub fn note_damage(&self, damage: &Damage) {
+        self.shared.note_damage(damage);
+    }
+
+    /// The offset that the segment which holds an offset ends before; `None` in the active one.
+    #[must_use]
+    pub fn segment_end(&self, offset: Offset) -> Option<Offset> {
+        let end = segment_of(&self.shared.segments(), offset)?.end_offset();
+        (end < Offset::MAX).then_some(end)
     }
 
     /// How many segment files the log has.
@@ -128,7 +154,7 @@ impl LogReader {
                 Some(view) => run.walk(view),
                 None => Err(self.out_of_range(run.at)),
             };
-            match walked {
+            match walked.map_err(|error| self.noted(error, log_start_offset)) {
                 Ok(true) => {}
                 Ok(false) => break,
                 // What was read before the damage is right, and is served; the next read tells of it.
@@ -162,11 +188,23 @@ impl LogReader {
                 from: start.max(view.base_offset),
                 before: high_watermark.min(view.end_offset()),
             };
-            if let Some(found) = seek.walk(view)? {
+            let found = seek.walk(view).map_err(|error| self.noted(error, start))?;
+            if let Some(found) = found {
                 return Ok(Some(found));
             }
         }
         Ok(None)
+    }
+
+    /// Takes note of damage that a read came to, so that all hear of it. A frame before the log
+    /// start is in the way of what lies behind it.
+    fn noted(&self, error: ReadError, log_start_offset: Offset) -> ReadError {
+        let ReadError::Corrupt(mut damage) = error else {
+            return error;
+        };
+        damage.offset = damage.offset.max(log_start_offset);
+        self.shared.note_damage(&damage);
+        damage.into()
     }
 
     fn check_range(

@@ -31,14 +31,16 @@ pub struct Retained {
 
 impl Log {
     /// Moves the log start offset to `before`, durably, and drops the sealed segments that lie
-    /// wholly below. Returns the log start offset; one that is higher already stays.
+    /// wholly below. Returns the log start offset; one that is higher already stays. Damage that
+    /// was found since the log was opened and then lies below is forgotten: who trims behind it
+    /// gives up what it has cost, and the log goes on.
     ///
     /// # Errors
-    /// [`LogError::OutOfRange`] above the high watermark.
+    /// [`LogError::OutOfRange`] above the durable end.
     pub fn trim(&mut self, before: Offset) -> Result<Offset, LogError> {
         self.usable()?;
         let start = self.manifest.log_start_offset;
-        let end = self.reader().high_watermark();
+        let end = self.reader().durable_end();
         if before > end {
             return Err(LogError::OutOfRange {
                 requested: before,
@@ -47,10 +49,24 @@ impl Log {
             });
         }
         if before > start {
+            self.seal_damage_off(before)?;
             let count = self.sealed_below(|entry| entry.end_offset <= before);
             self.drop_prefix(count, before)?;
         }
         Ok(self.manifest.log_start_offset)
+    }
+
+    /// A damaged frame that lies below the log start would take the partition offline again if an
+    /// opening came upon it, which it does in the active segment alone.
+    fn seal_damage_off(&mut self, before: Offset) -> Result<(), LogError> {
+        let damage = self.reader().damage();
+        let base = self.active.as_ref().map(|active| active.entry.base_offset);
+        match (damage, base) {
+            (Some(damage), Some(base)) if (base..before).contains(&damage.offset) => {
+                self.roll_now()
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Drops whole sealed segments by age and by size. An active segment whose records are all too
@@ -60,7 +76,7 @@ impl Log {
     /// # Errors
     /// As [`Log::append`].
     pub fn retain(&mut self, now_ms: i64, retention: Retention) -> Result<Retained, LogError> {
-        self.usable()?;
+        self.sound()?;
         let oldest_ms = retention.max_age_ms.map(|age| now_ms.saturating_sub(age));
         let too_old = |last_append_ms: i64| oldest_ms.is_some_and(|oldest| last_append_ms < oldest);
         if too_old(self.tail.last_append_ms) {
@@ -111,6 +127,7 @@ impl Log {
         }
         self.write_manifest_of(manifest)?;
         self.shared.set_log_start(start);
+        self.shared.forget_trimmed_damage();
         let views = self.shared.segments();
         self.shared.set_segments(views[count..].to_vec());
         for entry in dropped {
@@ -144,6 +161,7 @@ impl Log {
     /// [`LogError::NotABoundary`] inside a batch; [`LogError::OutOfRange`] below the high
     /// watermark, where offsets name the same records for ever, and above the end.
     pub fn truncate(&mut self, at: Offset) -> Result<(), LogError> {
+        self.sound()?;
         self.sync()?;
         let watermark = self.reader().high_watermark();
         let end = self.tail.next_offset;

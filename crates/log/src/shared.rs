@@ -1,6 +1,6 @@
 //! What the writer shows to all readers of a log.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use flowstone_format::Offset;
@@ -15,7 +15,10 @@ pub(crate) struct Shared {
     log_start_offset: AtomicU64,
     /// The segments in order of their offsets; replaced whole when one comes or goes.
     segments: RwLock<Arc<Vec<Arc<SegmentView>>>>,
+    /// The first place that is not believed, whoever found it.
     damage: RwLock<Option<Damage>>,
+    /// Whether there is such a place, for those who look often.
+    damaged: AtomicBool,
 }
 
 impl Shared {
@@ -27,7 +30,11 @@ impl Shared {
         high_watermark: Offset,
         damage: Option<Damage>,
     ) {
-        *self.damage.write().expect("no one panics holding it") = damage;
+        self.set_damage(|known| {
+            // What readers have found stays found.
+            let before = known.take_if(|known| known.offset >= log_start_offset);
+            *known = before.into_iter().chain(damage).min_by_key(|d| d.offset);
+        });
         self.set_segments(segments);
         self.set_log_start(log_start_offset);
         self.set_high_watermark(high_watermark);
@@ -63,10 +70,42 @@ impl Shared {
         Offset::new(self.log_start_offset.load(Ordering::Acquire))
     }
 
+    /// The end of what can be read, which damage cuts short.
+    pub(crate) fn readable_end(&self) -> Offset {
+        let end = self.high_watermark();
+        self.damage().map_or(end, |damage| damage.offset.min(end))
+    }
+
     pub(crate) fn damage(&self) -> Option<Damage> {
+        if !self.damaged.load(Ordering::Acquire) {
+            return None;
+        }
         self.damage
             .read()
             .expect("no one panics holding it")
             .clone()
+    }
+
+    /// Takes note of damage that was found while the log is in use. The first place counts; one
+    /// below the log start harms nobody.
+    pub(crate) fn note_damage(&self, found: &Damage) {
+        self.set_damage(|known| {
+            let first = known.as_ref().is_none_or(|d| found.offset < d.offset);
+            if first && found.offset >= self.log_start() {
+                *known = Some(found.clone());
+            }
+        });
+    }
+
+    /// Forgets damage that now lies below the log start.
+    pub(crate) fn forget_trimmed_damage(&self) {
+        let start = self.log_start();
+        self.set_damage(|known| drop(known.take_if(|known| known.offset < start)));
+    }
+
+    fn set_damage(&self, change: impl FnOnce(&mut Option<Damage>)) {
+        let mut damage = self.damage.write().expect("no one panics holding it");
+        change(&mut damage);
+        self.damaged.store(damage.is_some(), Ordering::Release);
     }
 }

@@ -1,5 +1,6 @@
 //! One segment as readers see it: its mapping, its index and how far it may be read.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
@@ -131,7 +132,8 @@ impl SegmentView {
             .open(&self.path, OpenMode::Read)
             .map_err(io("open"))?;
         let mut header = vec![0; usize::try_from(SEGMENT_HEADER_LEN).expect("a small number")];
-        file.read_exact_at(&mut header, 0).map_err(io("read"))?;
+        file.read_exact_at(&mut header, 0)
+            .map_err(|error| self.unreadable(self.base_offset, 0, error))?;
         let (header, _) = flowstone_format::SegmentHeader::decode(&header)
             .map_err(|error| self.corrupt(self.base_offset, 0, error.to_string()))?;
         let map = file.map(header.capacity).map_err(io("map"))?;
@@ -145,6 +147,20 @@ impl SegmentView {
             position: Position::new(position),
             detail,
         }
+    }
+
+    /// The error of bytes that could not be read: damage, unless the machine lacks what it takes
+    /// to read them now.
+    fn unreadable(&self, offset: Offset, position: u64, source: io::Error) -> ReadError {
+        if is_passing(&source) {
+            return ReadError::Io {
+                operation: "read",
+                path: self.path.clone(),
+                source,
+            };
+        }
+        let detail = format!("it could not be read: {source}");
+        self.corrupt(offset, position, detail).into()
     }
 
     /// Where to begin walking for an offset: the index's word, or the first frame.
@@ -214,8 +230,10 @@ impl SegmentView {
         let mut max = i64::MIN;
         while !window.at_end() {
             let at = Position::new(window.at());
-            let Ok(header) = window.header(self.base_offset) else {
-                break;
+            let header = match window.header(self.base_offset) {
+                Ok(header) => header,
+                Err(error @ ReadError::Io { .. }) => return Err(error),
+                Err(_) => break,
             };
             push_sparse(&mut index, self.index_interval_bytes, &header, at, max);
             max = max.max(header.max_timestamp_ms);
@@ -223,6 +241,18 @@ impl SegmentView {
         }
         Ok(index)
     }
+}
+
+/// Whether an error of a read says nothing of the medium: the same bytes may be read later.
+pub(crate) fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::OutOfMemory
+            | io::ErrorKind::Unsupported
+            | io::ErrorKind::Interrupted
+            | io::ErrorKind::WouldBlock
+            | io::ErrorKind::TimedOut
+    )
 }
 
 fn push_sparse(
@@ -277,57 +307,49 @@ impl Window<'_> {
         };
     }
 
-    /// Brings in at least `len` bytes, fewer at the segment's end.
-    pub(crate) fn bring_in(&mut self, len: u64) -> std::io::Result<()> {
+    /// Brings in at least `len` bytes, fewer at the segment's end. `offset` is the first that is
+    /// lost if they cannot be read.
+    fn bring_in(&mut self, len: u64, offset: Offset) -> Result<(), ReadError> {
         let left = self.view.end_position().saturating_sub(self.at);
         if (self.bytes.len() as u64) < len.min(left) {
             let end = self.at + left.min(len.max(READ_AHEAD_BYTES));
-            self.map.populate(self.at..end)?;
+            self.map
+                .populate(self.at..end)
+                .map_err(|error| self.view.unreadable(offset, self.at, error))?;
             self.bytes = self.map.slice(self.at..end);
         }
         Ok(())
     }
 
     /// The header of the frame at this place. `offset` is the first that is lost if it is bad.
-    pub(crate) fn header(&mut self, offset: Offset) -> Result<FrameHeader, Damage> {
-        self.bring_in(FRAME_HEADER_LEN as u64)
-            .map_err(|error| self.unreadable(offset, &error))?;
+    pub(crate) fn header(&mut self, offset: Offset) -> Result<FrameHeader, ReadError> {
+        self.bring_in(FRAME_HEADER_LEN as u64, offset)?;
         let at = Position::new(self.at);
         match FrameHeader::decode(&self.bytes, self.view.salt, at) {
             Err(flowstone_format::FrameError::Truncated { .. }) => {
-                self.bring_in(u64::from(MAX_HEADER_LEN))
-                    .map_err(|error| self.unreadable(offset, &error))?;
+                self.bring_in(u64::from(MAX_HEADER_LEN), offset)?;
                 FrameHeader::decode(&self.bytes, self.view.salt, at)
             }
             decoded => decoded,
         }
         .map(|(header, _)| header)
-        .map_err(|error| self.view.corrupt(offset, self.at, error.to_string()))
+        .map_err(|error| self.view.corrupt(offset, self.at, error.to_string()).into())
     }
 
     /// The payload of the frame at this place, checked against its CRC.
-    pub(crate) fn payload(&mut self, header: &FrameHeader) -> Result<bytes::Bytes, Damage> {
+    pub(crate) fn payload(&mut self, header: &FrameHeader) -> Result<bytes::Bytes, ReadError> {
         let offset = header.base_offset;
-        self.bring_in(header.frame_len())
-            .map_err(|error| self.unreadable(offset, &error))?;
+        self.bring_in(header.frame_len(), offset)?;
         let from = usize::from(header.header_len);
         let to = usize::try_from(header.frame_len()).expect("frame lengths are bounded");
         if to > self.bytes.len() {
-            return Err(self.view.corrupt(
-                offset,
-                self.at,
-                "the frame reaches past the segment's end".into(),
-            ));
+            let detail = "the frame reaches past the segment's end".into();
+            return Err(self.view.corrupt(offset, self.at, detail).into());
         }
         let payload = self.bytes.slice(from..to);
         header
             .check_payload(&payload)
             .map_err(|error| self.view.corrupt(offset, self.at, error.to_string()))?;
         Ok(payload)
-    }
-
-    fn unreadable(&self, offset: Offset, error: &std::io::Error) -> Damage {
-        self.view
-            .corrupt(offset, self.at, format!("it could not be read: {error}"))
     }
 }

@@ -104,7 +104,7 @@ fn append_group(core: &Core, partition: &Partition, jobs: Vec<AppendJob>) {
 /// Why nothing can be appended now. A log that waits for its recovery is reopened first.
 fn unusable(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Option<Error> {
     if let Some(refusal) = partition.refusal() {
-        return Some(refusal.clone());
+        return Some(refusal);
     }
     let log = guard
         .as_ref()
@@ -116,7 +116,7 @@ fn unusable(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Opti
         return Some(Error::ShuttingDown);
     }
     if let Some(refusal) = partition.refusal() {
-        return Some(refusal.clone());
+        return Some(refusal);
     }
     // What keeps a log from being reopened and is no reason to give it up is want of space.
     let poisoned = guard.as_ref().is_some_and(Log::is_poisoned);
@@ -206,7 +206,7 @@ fn reopen(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Option
     match reopened {
         Ok(()) => {
             if let Some(damage) = log.damage() {
-                partition.refuse(partition.corrupt(damage.offset, damage.to_string()));
+                partition.tell_damage(damage);
             }
             partition.wake_readers();
             None

@@ -26,11 +26,7 @@ pub(super) fn replay<S: StateMachine>(
     partition: &Partition,
     snapshot_interval_bytes: u64,
 ) -> Result<(S, Growth), ReplayError> {
-    if let Some(refusal) = partition.refusal() {
-        return Err(ReplayError::Damaged {
-            detail: refusal.to_string(),
-        });
-    }
+    check_sound(partition)?;
     let limit = ReadLimit {
         max_bytes: READ_BYTES,
         max_records: u32::MAX,
@@ -53,7 +49,18 @@ pub(super) fn replay<S: StateMachine>(
         }
         next = batch.next_offset.get();
     }
+    // Damage that a read has come to ends what can be read, and is not the end of the log.
+    check_sound(partition)?;
     Ok((replay.state, replay.growth))
+}
+
+fn check_sound(partition: &Partition) -> Result<(), ReplayError> {
+    match partition.refusal() {
+        None => Ok(()),
+        Some(refusal) => Err(ReplayError::Damaged {
+            detail: refusal.to_string(),
+        }),
+    }
 }
 
 /// A replay in progress.

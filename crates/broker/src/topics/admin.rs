@@ -133,7 +133,8 @@ pub(crate) async fn trim(
 }
 
 fn trim_now(core: &Core, partition: &Partition, before: u64) -> Result<u64, Error> {
-    if before > partition.high_watermark() {
+    // Behind damage too: whoever trims there gives up what it has cost.
+    if before > partition.durable_end() {
         return Err(partition.out_of_range(before));
     }
     if before <= partition.log_start_offset() {
@@ -142,7 +143,7 @@ fn trim_now(core: &Core, partition: &Partition, before: u64) -> Result<u64, Erro
     let mut guard = partition.log();
     let Some(log) = guard.as_mut() else {
         drop(guard);
-        let refusal = partition.refusal().cloned();
+        let refusal = partition.refusal();
         return Err(refusal.expect("a partition without a log has a refusal"));
     };
     core.check_alive()?;

@@ -149,7 +149,7 @@ fn a_partition_that_cannot_be_reopened_is_offline_alone() {
         .unwrap()
         .1
         .iter()
-        .map(|info| info.offline)
+        .map(|info| info.offline_reason.is_some())
         .collect();
     assert_eq!(offline, [true, false]);
     for _ in 0..4 {
@@ -257,7 +257,9 @@ fn rot_takes_one_partition_offline_from_there_on() {
     assert!(corrupt(broker.produce("visits", Some(0), values(["e"]))));
     assert_eq!(broker.all("visits", 1), ["b"]);
     assert_eq!(broker.put("visits", 1, "f"), 1);
-    assert!(broker.broker.describe_topic("visits").unwrap().1[0].offline);
+    let info = broker.broker.describe_topic("visits").unwrap().1[0].clone();
+    let reason = info.offline_reason.unwrap();
+    assert!(reason.contains("damaged at offset 1"), "{reason}");
 }
 
 #[test]

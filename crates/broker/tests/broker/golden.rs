@@ -40,7 +40,7 @@ fn contents(broker: &Broker) -> String {
             out += &format!("  label {label}={value}\n");
         }
         for partition in partitions {
-            assert!(!partition.offline);
+            assert_eq!(partition.offline_reason, None);
             let (number, start, end) = (
                 partition.partition,
                 partition.log_start_offset,

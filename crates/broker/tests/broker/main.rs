@@ -5,6 +5,7 @@
 
 mod clocks;
 mod crash;
+mod damage;
 mod failure;
 mod golden;
 mod groups;

@@ -129,7 +129,9 @@ fn a_newer_partition_is_offline_and_left_as_it_is_while_the_others_serve() {
 
             let broker = open(temp.path());
             let (_, partitions) = broker.describe_topic("visits").unwrap();
-            assert!(partitions[0].offline && !partitions[1].offline);
+            assert!(
+                partitions[0].offline_reason.is_some() && partitions[1].offline_reason.is_none()
+            );
             let put = |partition| {
                 let records = vec![record(1, None, "and on")];
                 block_on(broker.produce(request("visits", Some(partition), records)))

@@ -303,6 +303,7 @@ impl TopicService for Broker {
         let partitions = (0..2).map(|partition| proto::PartitionInfo {
             partition,
             offline: state.offline.contains(&partition),
+            offline_reason: String::new(),
             ..proto::PartitionInfo::default()
         });
         Ok(Response::new(proto::GetTopicResponse {

@@ -19,7 +19,7 @@ impl Seek {
         let mut window = view.window(start.position.get())?;
         let mut expected = start.offset;
         while expected < self.before && !window.at_end() {
-            let header = next_header(view, &mut window, expected, expected)?;
+            let header = next_header(view, &mut window, expected)?;
             expected = header.next_offset();
             let may_hold = header.kind == FrameKind::Data
                 && expected > self.from

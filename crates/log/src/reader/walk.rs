@@ -4,7 +4,7 @@ use bytes::Bytes;
 use flowstone_format::{FrameHeader, FrameKind, Offset, SEGMENT_HEADER_LEN, skip_records};
 
 use super::{ReadBatch, ReadLimit};
-use crate::error::{Damage, ReadError};
+use crate::error::ReadError;
 use crate::view::{SegmentView, Window};
 
 /// The state of one read.
@@ -28,9 +28,9 @@ impl Run<'_> {
         while self.at < self.before && !self.is_full() && expected < view.end_offset() {
             if window.at_end() {
                 let detail = "the segment ends before the records that it should hold";
-                return Err(view.corrupt(self.at, window.at(), detail.into()).into());
+                return Err(view.corrupt(expected, window.at(), detail.into()).into());
             }
-            let header = next_header(view, &mut window, expected, self.at)?;
+            let header = next_header(view, &mut window, expected)?;
             expected = header.next_offset();
             if expected > self.at {
                 if header.kind == FrameKind::Data {
@@ -112,6 +112,7 @@ fn seek_frame(view: &SegmentView, at: Offset) -> Result<(Window<'_>, Offset), Re
     }
     match window.header(at) {
         Ok(header) if header.base_offset == entry.offset => Ok((window, entry.offset)),
+        Err(error @ ReadError::Io { .. }) => Err(error),
         _ => {
             view.distrust_index()?;
             let entry = view.seek_offset(at)?;
@@ -120,15 +121,13 @@ fn seek_frame(view: &SegmentView, at: Offset) -> Result<(Window<'_>, Offset), Re
     }
 }
 
-/// The header at the window's place, which has to begin at `expected`. `lost` is the first offset
-/// that cannot be served if it does not.
+/// The header at the window's place, which has to begin at `expected`.
 pub(super) fn next_header(
     view: &SegmentView,
     window: &mut Window<'_>,
     expected: Offset,
-    lost: Offset,
-) -> Result<FrameHeader, Damage> {
-    let header = window.header(lost)?;
+) -> Result<FrameHeader, ReadError> {
+    let header = window.header(expected)?;
     if header.base_offset == expected {
         return Ok(header);
     }
@@ -136,5 +135,5 @@ pub(super) fn next_header(
         "the frame begins at offset {}, not {expected}",
         header.base_offset
     );
-    Err(view.corrupt(lost, window.at(), detail))
+    Err(view.corrupt(expected, window.at(), detail).into())
 }

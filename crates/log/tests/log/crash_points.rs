@@ -146,6 +146,10 @@ impl History {
             }
             Err(error) => panic!("{error}"),
         };
+        // The machine went down while it was read, which nothing can tell from a broken medium.
+        if let Some(damage) = reader.damage() {
+            return Err(damage.into());
+        }
         let offsets: Vec<_> = found.iter().map(|(offset, ..)| *offset).collect();
         assert_eq!(
             offsets,

@@ -6,6 +6,7 @@ mod append_and_read;
 mod crash_points;
 mod damage;
 mod disk_errors;
+mod found_damage;
 mod harness;
 mod model;
 mod prefix_and_suffix;

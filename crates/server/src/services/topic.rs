@@ -280,6 +280,7 @@ fn partition(info: PartitionInfo) -> v1::PartitionInfo {
         high_watermark: number(info.high_watermark),
         size_bytes: number(info.size_bytes),
         segment_count: number(info.segment_count),
-        offline: info.offline,
+        offline: info.offline_reason.is_some(),
+        offline_reason: info.offline_reason.unwrap_or_default(),
     }
 }

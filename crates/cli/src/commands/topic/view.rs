@@ -41,6 +41,8 @@ struct Partition {
     size_bytes: i64,
     segments: i32,
     offline: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offline_reason: Option<String>,
 }
 
 impl<'a> Settings<'a> {
@@ -71,6 +73,8 @@ impl<'a> Description<'a> {
                 size_bytes: info.size_bytes,
                 segments: info.segment_count,
                 offline: info.offline,
+                offline_reason: Some(info.offline_reason.clone())
+                    .filter(|reason| !reason.is_empty()),
             })
             .collect();
         Self {
@@ -153,7 +157,12 @@ pub(super) fn print_description(topic: &Topic, partitions: &[PartitionInfo]) -> 
         ]);
     }
     println!();
-    table.print()
+    table.print()?;
+    let reasons = partitions.iter().map(|info| info.offline_reason.as_str());
+    for reason in reasons.filter(|reason| !reason.is_empty()) {
+        println!("\n{reason}");
+    }
+    Ok(())
 }
 
 fn retention(topic: &Topic) -> Option<Duration> {

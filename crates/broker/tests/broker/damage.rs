@@ -1,0 +1,212 @@
+//! Rot that a running broker comes upon: the partition is offline from there on, all hear of it,
+//! and a trim behind it brings the partition back.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use flowstone_broker::{Error, OpenError, Start};
+
+use crate::harness::{Driven, FIRST_PARTITION, Machine, partition_dir, read, values};
+
+/// Two partitions; the first has 20 records of 3,000 bytes, in segments of five or so.
+pub(crate) fn filled() -> (Machine, Driven) {
+    let machine = Machine::new(1);
+    let broker = machine.open();
+    broker.create("visits", 2);
+    for n in 0..20 {
+        broker.put("visits", 0, &value(n));
+    }
+    broker.put("visits", 1, "b");
+    (machine, broker)
+}
+
+fn value(n: u64) -> String {
+    format!("{n:03000}")
+}
+
+/// Flips a bit of the frame that holds a value, wherever it is.
+pub(crate) fn rot(machine: &Machine, n: u64) {
+    use flowstone_disk::{Disk, OpenMode};
+    let dir = partition_dir(FIRST_PARTITION);
+    for entry in machine.disk.list(&dir).unwrap() {
+        let path = dir.join(entry.name);
+        let file = machine.disk.open(&path, OpenMode::Read).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let text = value(n);
+        let found = bytes
+            .windows(text.len())
+            .position(|window| window == text.as_bytes());
+        if let Some(at) = found {
+            return machine.flip(&path, at as u64);
+        }
+    }
+    panic!("no segment holds {n}");
+}
+
+fn damaged_at<T: std::fmt::Debug>(result: Result<T, Error>) -> u64 {
+    match result {
+        Err(Error::CorruptSegment { offset, .. }) => offset,
+        other => panic!("it should be damaged: {other:?}"),
+    }
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is logged as an error meanwhile, line by line.
+pub(crate) fn errors_logged(work: impl FnOnce()) -> Vec<String> {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing_subscriber::filter::LevelFilter::ERROR)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    tracing::subscriber::with_default(subscriber, work);
+    let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_a_read_finds_is_told_to_all_and_takes_the_partition_offline_from_there_on() {
+    let (machine, broker) = filled();
+    let mut follows = broker.subscribe(flowstone_broker::SubscribeRequest {
+        start: Start::Latest,
+        ..read("visits")
+    });
+    assert!(follows.is_waiting());
+    rot(&machine, 7);
+
+    assert_eq!(
+        damaged_at(broker.fetch("visits", 0, Start::Offset(7))),
+        7,
+        "found by this read"
+    );
+    for start in [7, 8, 19, 20, 21] {
+        let read = broker.fetch("visits", 0, Start::Offset(start));
+        assert_eq!(damaged_at(read), 7);
+    }
+    assert_eq!(
+        damaged_at(broker.fetch("visits", 0, Start::Latest)),
+        7,
+        "what can be read ends there"
+    );
+    let below = broker.fetch("visits", 0, Start::Offset(3)).unwrap();
+    assert_eq!((below.next_offset, below.high_watermark), (7, 7));
+    assert_eq!(
+        damaged_at(broker.produce("visits", Some(0), values(["x"]))),
+        7
+    );
+    assert!(!broker.broker.run_retention());
+    let info = broker.broker.describe_topic("visits").unwrap().1[0].clone();
+    let reason = info.offline_reason.unwrap();
+    assert!(reason.contains("damaged at offset 7"), "{reason}");
+    assert_eq!(info.high_watermark, 7);
+
+    let (cursor, error) = follows.partition_error();
+    assert_eq!((cursor.partition, cursor.offset), (0, 20));
+    assert_eq!(damaged_at::<()>(Err(error)), 7);
+    assert_eq!(broker.put("visits", 1, "c"), 1, "the rest goes on");
+    assert_eq!(follows.batch(), (1, 2, vec!["c".to_owned()]));
+    for value in ["d", "e"] {
+        let runs = broker.produce("visits", None, values([value])).unwrap();
+        assert_eq!(runs[0].partition, 1, "keyless records go elsewhere");
+    }
+}
+
+#[test]
+fn damage_is_logged_once_with_its_place() {
+    let (machine, broker) = filled();
+    rot(&machine, 7);
+    let lines = errors_logged(|| {
+        for _ in 0..3 {
+            damaged_at(broker.fetch("visits", 0, Start::Offset(7)));
+            damaged_at(broker.fetch("visits", 0, Start::Offset(12)));
+        }
+    });
+    let [line] = &lines[..] else {
+        panic!("one line, not {lines:?}");
+    };
+    for part in [
+        "topic=visits",
+        "partition=0",
+        "offset=7",
+        ".segment",
+        "position=",
+        "segment_end=",
+    ] {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+}
+
+#[test]
+fn a_trim_behind_the_damage_brings_the_partition_back() {
+    let (machine, broker) = filled();
+    rot(&machine, 7);
+    damaged_at(broker.fetch("visits", 0, Start::Offset(7)));
+    let trim = |before| broker.wait(broker.broker.trim_partition("visits", 0, before));
+    assert_eq!(trim(5), Ok(5));
+    assert_eq!(damaged_at(broker.fetch("visits", 0, Start::Offset(9))), 7);
+    assert!(matches!(
+        trim(21),
+        Err(Error::OffsetBeyondEnd { requested: 21, .. })
+    ));
+    assert_eq!(trim(15), Ok(15));
+    let info = broker.broker.describe_topic("visits").unwrap().1[0].clone();
+    assert_eq!(
+        (
+            info.offline_reason,
+            info.log_start_offset,
+            info.high_watermark
+        ),
+        (None, 15, 20)
+    );
+    assert_eq!(broker.put("visits", 0, "new"), 20);
+    assert_eq!(broker.all("visits", 0).len(), 6);
+    broker.shutdown();
+    assert_eq!(machine.open().all("visits", 0).len(), 6);
+}
+
+#[test]
+fn rot_in_a_sealed_segment_of_the_metadata_log_is_not_its_end() {
+    let machine = Machine::new(1);
+    let broker = machine.open();
+    for name in ["a", "b", "c"] {
+        broker.create(name, 1);
+    }
+    broker.shutdown();
+    let segment = machine.path(0, ".segment");
+    let sealed = {
+        use flowstone_disk::{Disk, OpenMode};
+        let file = machine.disk.open(&segment, OpenMode::ReadWrite).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1;
+        // A write that was cut short: the segment is sealed before it at the next start.
+        file.write_all_at(b"FLSB", end).unwrap();
+        end
+    };
+    let broker = machine.open();
+    broker.create("d", 1);
+    broker.shutdown();
+    assert_ne!(machine.path(0, ".segment"), segment, "there is a new one");
+
+    machine.flip(&segment, sealed - 3);
+    let error = machine.try_open().map(drop).unwrap_err();
+    assert!(
+        matches!(error, Error::Open(OpenError::MetadataDamaged { .. })),
+        "{error}"
+    );
+}
