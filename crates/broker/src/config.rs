@@ -39,6 +39,9 @@ pub struct BrokerConfig {
     /// One of the broker's own logs gets a snapshot, and loses what that stands for, once it has
     /// grown by this much and by twice its last snapshot.
     pub snapshot_interval_bytes: u64,
+    /// Space that is kept for the broker's own logs, so that on a full disk offsets can be committed
+    /// and topics trimmed and deleted; 0 for none.
+    pub disk_reserve_bytes: u64,
     /// What to do after a failed sync. The default writes the reason to stderr and aborts the
     /// process; nothing may be read from or written to the data directory in this process after it.
     pub on_fatal: OnFatal,
@@ -90,6 +93,7 @@ impl BrokerConfig {
             floor_idle_ms: 100,
             retention_interval_ms: 30_000,
             snapshot_interval_bytes: 4 << 20,
+            disk_reserve_bytes: 16 << 20,
             on_fatal: Arc::new(|reason| {
                 eprintln!("flowstone: {reason}");
                 std::process::abort();
@@ -117,6 +121,7 @@ impl BrokerConfig {
             self.snapshot_interval_bytes,
             4096..=1 << 30,
         )?;
+        check("disk_reserve_bytes", self.disk_reserve_bytes, 0..=16 << 30)?;
         check("append_threads", self.append_threads as u64, 0..=1024)?;
         check("read_threads", self.read_threads as u64, 0..=1024)
     }
@@ -153,6 +158,7 @@ impl fmt::Debug for BrokerConfig {
             .field("floor_idle_ms", &self.floor_idle_ms)
             .field("retention_interval_ms", &self.retention_interval_ms)
             .field("snapshot_interval_bytes", &self.snapshot_interval_bytes)
+            .field("disk_reserve_bytes", &self.disk_reserve_bytes)
             .finish_non_exhaustive()
     }
 }

@@ -19,6 +19,7 @@ use crate::metadata::MetadataState;
 use crate::offsets::Offsets;
 use crate::partition::Partition;
 use crate::pool::Pool;
+use crate::reserve::Reserve;
 use crate::topics::{Topic, Topics};
 use crate::{BrokerConfig, Env, Error, TopicSpec};
 
@@ -36,6 +37,7 @@ pub(crate) struct Core {
     pub(crate) pool: Pool,
     pub(crate) floor: FloorKeeper,
     pub(crate) housekeeping: Housekeeping,
+    pub(crate) reserve: Reserve,
     /// Bytes of produce requests that may still come in.
     pub(crate) room: Arc<Semaphore>,
     /// Subscriptions that may still be opened.

@@ -116,7 +116,8 @@ impl FloorKeeper {
             return false;
         }
         for slot in slots.into_values() {
-            if let Err(error) = self.file.put(slot) {
+            let put = core.reserve.with_space(|| self.file.put(slot));
+            if let Err(error) = put {
                 // The acknowledged records are there; what suffers is the proof that tells a torn
                 // tail from rot, until the partition's next commit.
                 tracing::error!(%error, "a durable floor could not be written");

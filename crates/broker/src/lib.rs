@@ -35,6 +35,7 @@ mod open;
 mod partition;
 mod pool;
 mod produce;
+mod reserve;
 mod resolve;
 mod retention;
 mod route;

@@ -24,6 +24,7 @@ use crate::metadata::MetadataState;
 use crate::offsets::{Offsets, OffsetsState};
 use crate::partition::{Label, Partition};
 use crate::pool::Pool;
+use crate::reserve::Reserve;
 use crate::topics::{Topic, TopicNow, Topics};
 use crate::{BrokerConfig, Env, Error, OpenError};
 
@@ -52,6 +53,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         pool: Pool::new(!threaded || config.read_threads == 0),
         floor,
         housekeeping: Housekeeping::new(Duration::from_millis(config.retention_interval_ms)),
+        reserve: Reserve::new(&config, &env),
         room: Arc::new(Semaphore::new(limits.max_produce_bytes_in_flight as usize)),
         subscriptions: Arc::new(Semaphore::new(limits.max_subscriptions as usize)),
         lock: Mutex::new(Some(lock)),
@@ -62,6 +64,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
     };
     let began = core.env.clock.monotonic();
     open_topics(&core);
+    core.reserve.stand_up();
     // Locked once: the event holds all its fields at the same time.
     let (topics, partitions) = {
         let metadata = core.metadata.state();

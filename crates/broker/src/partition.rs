@@ -13,6 +13,7 @@ use flowstone_log::{Damage, Log, LogConfig, LogError, LogReader, ReadBatch, Read
 use tokio::sync::watch;
 
 use crate::append::AppendJob;
+use crate::metadata::FIRST_TOPIC_PARTITION;
 use crate::{Error, PartitionInfo};
 
 /// So many places of damage are told of one partition; who sees them needs no more.
@@ -68,7 +69,7 @@ impl Partition {
         segment_bytes: u64,
     ) -> Result<Log, LogError> {
         let dir = data_dir.join(PARTITIONS_DIR).join(partition_dir_name(id));
-        Log::open(env, &dir, id, floor?, log_config(segment_bytes))
+        Log::open(env, &dir, id, floor?, log_config(id, segment_bytes))
     }
 
     /// A partition whose log was opened, or could not be: then it is offline, which is not an error
@@ -174,7 +175,7 @@ impl Partition {
 
     /// What segments to come are made with.
     pub(crate) fn log_config(&self) -> LogConfig {
-        log_config(self.segment_bytes.load(Ordering::Relaxed))
+        log_config(self.id, self.segment_bytes.load(Ordering::Relaxed))
     }
 
     pub(crate) fn set_segment_bytes(&self, bytes: u64) {
@@ -405,9 +406,19 @@ fn corrupt(label: &Label, offset: Offset, detail: String) -> Error {
     }
 }
 
-fn log_config(segment_bytes: u64) -> LogConfig {
+/// The internal logs grow slowly, and on a full disk in the space of the reserve: they take little
+/// of it ahead.
+const INTERNAL_RESERVE_BYTES: u64 = 256 << 10;
+
+fn log_config(id: PartitionId, segment_bytes: u64) -> LogConfig {
+    let default = LogConfig::default();
     LogConfig {
         segment_bytes,
-        ..LogConfig::default()
+        max_reserve_bytes: if id.get() < FIRST_TOPIC_PARTITION {
+            INTERNAL_RESERVE_BYTES
+        } else {
+            default.max_reserve_bytes
+        },
+        ..default
     }
 }

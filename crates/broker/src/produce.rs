@@ -150,6 +150,7 @@ pub(crate) fn submit(
             return Err(refusal);
         }
     }
+    core.reserve.check()?;
     let spec = &now.info.spec;
     let acks = request.acks.or(spec.default_acks).unwrap_or(Acks::Durable);
     let (answers, answer) = ProduceAnswer::new(&routed, permit);

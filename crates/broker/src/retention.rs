@@ -24,6 +24,9 @@ pub(crate) fn apply(core: &Core) -> bool {
             removed |= apply_to(core, partition, retention);
         }
     }
+    if !core.is_dead() {
+        core.reserve.look();
+    }
     removed
 }
 
@@ -39,7 +42,7 @@ fn apply_to(core: &Core, partition: &Partition, retention: Retention) -> bool {
     let now_ms = core
         .append_clock
         .least_ms(retention.max_age_ms.unwrap_or(0));
-    let retained = log.retain(now_ms, retention);
+    let retained = core.reserve.with_space(|| log.retain(now_ms, retention));
     drop(guard);
     if let Err(error) = retained {
         let id = partition.id().get();

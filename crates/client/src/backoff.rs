@@ -3,10 +3,13 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use crate::Error;
+use crate::{Error, reason};
 
 const FIRST: Duration = Duration::from_millis(50);
 const MAX: Duration = Duration::from_secs(5);
+/// For a full disk: a refusal costs the broker next to nothing, and records should not lie about for
+/// long once there is space.
+const MAX_FULL: Duration = Duration::from_millis(750);
 
 /// Doubling delays with jitter, so that many clients of a restarted broker do not return as one.
 #[derive(Debug, Default)]
@@ -17,7 +20,12 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The delay before the next attempt after `error`; never shorter than the broker asked for.
     pub(crate) fn after(&mut self, error: &Error) -> Duration {
-        let ceiling = FIRST.saturating_mul(1u32 << self.attempts.min(16)).min(MAX);
+        let max = if error.is(reason::DISK_FULL) {
+            MAX_FULL
+        } else {
+            MAX
+        };
+        let ceiling = FIRST.saturating_mul(1u32 << self.attempts.min(16)).min(max);
         self.attempts = self.attempts.saturating_add(1);
         let half = ceiling / 2;
         let delay = half + half.mul_f64(unit_random());
@@ -56,6 +64,17 @@ mod tests {
         }
         backoff.reset();
         assert!(backoff.after(&error) <= FIRST);
+    }
+
+    #[test]
+    fn a_full_disk_is_asked_again_within_a_second() {
+        let error = Error::local(Code::ResourceExhausted, Some(reason::DISK_FULL), "full")
+            .with_retry_after(Duration::from_millis(500));
+        let mut backoff = Backoff::default();
+        for _ in 0..40 {
+            let delay = backoff.after(&error);
+            assert!(delay >= Duration::from_millis(500) && delay <= MAX_FULL);
+        }
     }
 
     #[test]

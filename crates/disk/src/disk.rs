@@ -49,6 +49,13 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// `NotFound` when the directory is absent.
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 
+    /// How many bytes may still be taken on the file system that holds `path`, without what it keeps
+    /// back for itself and for the administrator.
+    ///
+    /// # Errors
+    /// `NotFound` when the path is absent.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
     /// Takes an exclusive lock on a file, which is created when absent and stays behind. Held until
     /// the guard is dropped or the process ends, in whatever way.
     ///

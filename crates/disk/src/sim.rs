@@ -308,6 +308,13 @@ impl Disk for SimDisk {
         self.begin(OpKind::List, path)?.names.list(path)
     }
 
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let machine = self.shared.lock();
+        machine.check_boot(self.boot)?;
+        machine.names.check_exists(path)?;
+        Ok(machine.capacity_bytes.saturating_sub(machine.used_bytes()))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         let mut machine = self.begin(OpKind::Lock, path)?;
         let inode = machine.lock(path)?;

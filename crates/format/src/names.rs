@@ -13,6 +13,8 @@ pub const IDENTITY_TEMP_NAME: &str = "IDENTITY.tmp";
 pub const FLOOR_NAME: &str = "FLOOR";
 /// The file that keeps a second process out of the data directory.
 pub const LOCK_NAME: &str = "LOCK";
+/// Space that is kept for the broker's own logs on a full disk.
+pub const RESERVE_NAME: &str = "RESERVE";
 /// The directory that holds the partitions' directories.
 pub const PARTITIONS_DIR: &str = "partitions";
 /// A partition's list of segments.

@@ -16,10 +16,8 @@ use crate::error::LogError;
 use crate::tail::Tail;
 use crate::view::SegmentView;
 
-/// Space is reserved in steps that double from here …
+/// Space is reserved in steps that double from here.
 const FIRST_RESERVE_BYTES: u64 = 64 << 10;
-/// … up to here.
-const MAX_RESERVE_BYTES: u64 = 16 << 20;
 const PAGE_BYTES: u64 = 4096;
 
 /// Where the first frame of a segment begins.
@@ -137,14 +135,15 @@ impl Active {
 
     /// Sees to it that `frame_len` more bytes have space on the disk: a full disk is told here,
     /// not in the middle of a frame.
-    pub(crate) fn reserve(&mut self, frame_len: u64) -> Result<(), LogError> {
+    pub(crate) fn reserve(&mut self, frame_len: u64, config: &LogConfig) -> Result<(), LogError> {
         let need = (self.staged_end.get() + frame_len).next_multiple_of(PAGE_BYTES);
         if need <= self.reserved_end {
             return Ok(());
         }
         let step = self
             .reserved_end
-            .clamp(FIRST_RESERVE_BYTES, MAX_RESERVE_BYTES);
+            .min(config.max_reserve_bytes)
+            .max(FIRST_RESERVE_BYTES);
         let ample = (self.reserved_end + step).max(need).min(self.capacity);
         for end in [ample, need.min(self.capacity)] {
             match self
@@ -178,7 +177,12 @@ impl Active {
     pub(crate) fn write(&mut self, staged: &[u8]) -> Result<(), LogError> {
         self.file
             .write_all_at(staged, self.written_end.get())
-            .map_err(LogError::io("write", &self.path))?;
+            // Also for want of space, which was reserved: what reached the file is unknown.
+            .map_err(|source| LogError::Io {
+                operation: "write",
+                path: self.path.clone(),
+                source,
+            })?;
         self.written_end += staged.len() as u64;
         debug_assert_eq!(self.written_end, self.staged_end);
         Ok(())

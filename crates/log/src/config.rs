@@ -9,6 +9,8 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// How many bytes of frames lie between two entries of the sparse index.
     pub index_interval_bytes: u64,
+    /// Space is reserved ahead in steps that double up to this many bytes.
+    pub max_reserve_bytes: u64,
 }
 
 impl Default for LogConfig {
@@ -16,6 +18,7 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 256 << 20,
             index_interval_bytes: 32 << 10,
+            max_reserve_bytes: 16 << 20,
         }
     }
 }

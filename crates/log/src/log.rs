@@ -254,7 +254,7 @@ impl Log {
         let limit = self.config.capacity() - SEGMENT_HEADER_LEN;
         if self.active.as_ref().is_some_and(|a| a.fits(frame_len)) {
             let active = self.active.as_mut().expect("looked at just now");
-            active.reserve(frame_len)?;
+            active.reserve(frame_len, &self.config)?;
             return Ok(frame_start);
         }
         if frame_len > limit {
@@ -270,7 +270,7 @@ impl Log {
             "the old segment was written and synced"
         );
         let active = self.active.as_mut().expect("it was begun just now");
-        active.reserve(frame_len)?;
+        active.reserve(frame_len, &self.config)?;
         self.staged = frame;
         Ok(0)
     }

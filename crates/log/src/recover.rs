@@ -117,7 +117,13 @@ pub(crate) fn recover(
         },
     };
     if recovered.damage.is_none() {
-        files::clear_unlisted(dir, &recovered.manifest, &names)?;
+        match files::clear_unlisted(dir, &recovered.manifest, &names) {
+            // They are not read where they are either; the next open moves them.
+            Err(error @ LogError::DiskFull { .. }) => {
+                tracing::warn!(%error, "unlisted files wait for space to be moved aside");
+            }
+            cleared => cleared?,
+        }
     }
     Ok(recovered)
 }

@@ -47,6 +47,8 @@ pub struct ServerConfig {
     pub floor_idle_ms: u64,
     /// How often retention is applied, in milliseconds.
     pub retention_interval_ms: u64,
+    /// Space that is kept for the broker's own logs on a full disk, in bytes; 0 for none.
+    pub disk_reserve_bytes: u64,
 
     /// What clients can run into; GetCluster tells the most of it.
     pub limits: Limits,
@@ -90,6 +92,7 @@ impl Default for ServerConfig {
             read_threads: broker.read_threads,
             floor_idle_ms: broker.floor_idle_ms,
             retention_interval_ms: broker.retention_interval_ms,
+            disk_reserve_bytes: broker.disk_reserve_bytes,
             limits: broker.limits,
             http2: Http2Config::default(),
         }
@@ -153,6 +156,7 @@ impl ServerConfig {
             expected_cluster_id: self.expected_cluster_id,
             floor_idle_ms: self.floor_idle_ms,
             retention_interval_ms: self.retention_interval_ms,
+            disk_reserve_bytes: self.disk_reserve_bytes,
             ..BrokerConfig::new(self.data_dir.clone())
         }
     }

@@ -36,6 +36,8 @@ const MESSAGE_BYTES_MAX: usize = 1_024;
 
 /// How soon to repeat what failed only for now.
 const RETRY_SOON: Duration = Duration::from_millis(100);
+/// How soon to look again for space on a full disk, where every wait adds to the one for the space.
+const RETRY_FULL: Duration = Duration::from_millis(500);
 /// How soon to repeat what somebody must first do something about.
 const RETRY_LATER: Duration = Duration::from_secs(1);
 

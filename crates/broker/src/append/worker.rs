@@ -131,6 +131,17 @@ fn stage(
     jobs: Vec<AppendJob>,
     waiting: &mut Vec<Waiting>,
 ) -> Result<(), LogError> {
+    let internal = partition.is_internal();
+    let admitted = (!internal).then(|| core.reserve.admit_records());
+    let _admitted = match admitted.transpose() {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            for job in jobs {
+                job.refuse(error.clone());
+            }
+            return Ok(());
+        }
+    };
     let now_ms = core.append_clock.stamp_ms();
     let mut jobs = jobs.into_iter();
     while let Some(job) = jobs.next() {
@@ -138,7 +149,12 @@ fn stage(
             job.refuse(error);
             continue;
         }
-        match log.append(&job.batch(now_ms)) {
+        let appended = if internal {
+            core.reserve.with_space(|| log.append(&job.batch(now_ms)))
+        } else {
+            log.append(&job.batch(now_ms))
+        };
+        match appended {
             Ok(appended) => waiting.push(Waiting {
                 appended,
                 acks: job.acks,
@@ -154,7 +170,12 @@ fn stage(
             Err(error @ LogError::Io { .. }) => job.refuse(Error::Internal {
                 detail: error.to_string(),
             }),
-            Err(error) => job.refuse(partition.append_error(&error)),
+            Err(error) => {
+                if matches!(error, LogError::DiskFull { .. }) && core.reserve.note_full() {
+                    core.housekeeping.apply_retention();
+                }
+                job.refuse(partition.append_error(&error));
+            }
         }
     }
     Ok(())
@@ -199,10 +220,14 @@ impl Waiting {
 /// broker has to end.
 fn reopen(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Option<String> {
     let log = guard.as_mut().expect("the caller appends to it");
-    let reopened = core
-        .floor
-        .newest(partition.id())
-        .and_then(|floor| log.reopen(floor));
+    let floor = core.floor.newest(partition.id());
+    let reopened = floor.and_then(|floor| {
+        if partition.is_internal() {
+            core.reserve.with_space(|| log.reopen(floor))
+        } else {
+            log.reopen(floor)
+        }
+    });
     match reopened {
         Ok(()) => {
             if let Some(damage) = log.damage() {

@@ -119,14 +119,14 @@ impl<S: StateMachine> InternalLog<S> {
     fn with_log(
         &self,
         core: &Core,
-        work: impl FnOnce(&mut Log) -> Result<(), LogError>,
+        work: impl Fn(&mut Log) -> Result<(), LogError>,
     ) -> Result<(), Error> {
         if core.is_dead() {
             return Err(Error::ShuttingDown);
         }
         let mut guard = self.partition.log();
         let log = guard.as_mut().ok_or(Error::ShuttingDown)?;
-        let worked = work(log);
+        let worked = core.reserve.with_space(|| work(log));
         drop(guard);
         worked.map_err(|error| core.log_error(&self.partition, &error))
     }

@@ -38,6 +38,11 @@ pub(crate) async fn create(
     if validate_only {
         return Ok(info);
     }
+    // Making a topic is the one change of metadata that can wait for space.
+    let owner = Arc::clone(core);
+    core.pool
+        .run(move || owner.reserve.admit_records().map(drop))
+        .await??;
     let topic = Arc::new(Topic::new(info.clone()));
     let partitions = open_added(core, &topic, 0..count, first).await?;
     topic.replace(TopicNow {
@@ -147,7 +152,7 @@ fn trim_now(core: &Core, partition: &Partition, before: u64) -> Result<u64, Erro
         return Err(refusal.expect("a partition without a log has a refusal"));
     };
     core.check_alive()?;
-    let trimmed = log.trim(Offset::new(before));
+    let trimmed = core.reserve.with_space(|| log.trim(Offset::new(before)));
     drop(guard);
     match trimmed {
         Ok(start) => Ok(start.get()),

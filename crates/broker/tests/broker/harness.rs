@@ -113,6 +113,7 @@ impl Machine {
         config.limits.max_records_per_request = 100;
         config.limits.min_segment_bytes = 1;
         config.default_segment_bytes = 16 << 10;
+        config.disk_reserve_bytes = 0;
         let fatal = Arc::clone(&self.fatal);
         config.on_fatal = Arc::new(move |reason| fatal.lock().unwrap().push(reason.to_owned()));
         config

@@ -7,6 +7,7 @@ mod clocks;
 mod crash;
 mod damage;
 mod failure;
+mod full_disk;
 mod golden;
 mod groups;
 mod harness;

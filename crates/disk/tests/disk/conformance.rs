@@ -31,6 +31,7 @@ on_both_disks! {
     removal_takes_whole_directories_and_leaves_open_files
     syncs_succeed_on_what_is_there_only
     a_lock_is_held_once
+    free_space_is_told
 }
 
 fn on_the_real_disk(test: fn(&dyn Disk, &Path)) {
@@ -348,4 +349,12 @@ fn a_lock_is_held_once(disk: &dyn Disk, dir: &Path) {
     drop(disk.lock(&path).unwrap());
     drop(disk.lock(&path).unwrap());
     assert_eq!(disk.list(dir).unwrap().len(), 2, "lock files stay");
+}
+
+fn free_space_is_told(disk: &dyn Disk, dir: &Path) {
+    assert!(disk.free_bytes(dir).unwrap() > 0);
+    assert_eq!(
+        kind(disk.free_bytes(&dir.join("absent"))),
+        ErrorKind::NotFound
+    );
 }

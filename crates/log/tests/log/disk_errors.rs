@@ -2,7 +2,7 @@
 
 use std::io;
 
-use flowstone_disk::OpKind;
+use flowstone_disk::{Disk, OpKind, OpenMode};
 use flowstone_log::LogError;
 
 use crate::harness::{Rig, publish, read_all, record, strings, values};
@@ -167,6 +167,40 @@ fn a_seal_without_space_waits_and_what_lies_before_it_is_served() {
     log.reopen(None).unwrap();
     rig.put(&mut log, &values(["c"])).unwrap();
     assert_eq!(strings(read_all(&log)), [(0, "a".into()), (1, "c".into())]);
+}
+
+#[test]
+fn a_file_that_finds_no_space_aside_stays_where_it_is() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    drop(log);
+    let stray = rig.dir().join("00000000000000000005-12345678.segment");
+    rig.disk.open(&stray, OpenMode::CreateNew).unwrap();
+    rig.disk.set_hook(|op| {
+        (op.kind == OpKind::CreateDirAll && op.path.ends_with("aside"))
+            .then(|| io::ErrorKind::StorageFull.into())
+    });
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["b"])).unwrap();
+    assert_eq!(strings(read_all(&log)), [(0, "a".into()), (1, "b".into())]);
+    assert_eq!(rig.segment_files().len(), 2);
+    drop(log);
+    rig.disk.clear_faults();
+    rig.open_log();
+    assert_eq!(rig.segment_files().len(), 1, "the other one is moved aside");
+}
+
+#[test]
+fn a_write_without_space_that_was_reserved_is_no_refusal() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    rig.append(&mut log, &values(["b"])).unwrap();
+    rig.disk
+        .fail_nth(OpKind::Write, 1, io::ErrorKind::StorageFull);
+    assert!(matches!(log.write(), Err(LogError::Io { .. })));
+    assert!(log.is_poisoned());
 }
 
 /// Whatever operation fails, with whatever error: no acknowledged record is lost, and the log is

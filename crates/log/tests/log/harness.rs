@@ -36,6 +36,7 @@ impl Rig {
             config: LogConfig {
                 segment_bytes: 16 << 10,
                 index_interval_bytes: 512,
+                ..LogConfig::default()
             },
             seed,
         }

@@ -12,6 +12,7 @@ fn open(dir: &Path) -> Log {
     let config = LogConfig {
         segment_bytes: 256 << 10,
         index_interval_bytes: 4096,
+        ..LogConfig::default()
     };
     Log::open(&Env::real(), dir, PartitionId::new(3), None, config).unwrap()
 }

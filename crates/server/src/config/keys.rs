@@ -230,6 +230,16 @@ pub(super) const KEYS: &[Key] = &[
         "How often segments are looked at for retention."
     ),
     number!(
+        "storage",
+        "disk_reserve_bytes",
+        0,
+        16 * KIB * MIB,
+        disk_reserve_bytes,
+        "Space that is taken ahead and given up when the disk is full, so that offsets can still be committed \
+         and topics trimmed and deleted. Until it stands again records are refused with DISK_FULL. 0 keeps \
+         none."
+    ),
+    number!(
         "limits",
         "max_record_bytes",
         1,

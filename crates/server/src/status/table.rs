@@ -3,7 +3,7 @@
 use flowstone_broker::Error;
 use tonic::Code;
 
-use super::{Failure, RETRY_LATER};
+use super::{Failure, RETRY_FULL, RETRY_LATER};
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
@@ -127,10 +127,10 @@ impl From<&Error> for Failure {
             Error::DiskFull => told(
                 ResourceExhausted,
                 "DISK_FULL",
-                "reads go on, and writes do as soon as there is space: trim or delete topics, shorten \
-                 retention, or enlarge the volume",
+                "reads, commits, trims and deletions go on, and records are taken as soon as there is space: \
+                 trim or delete topics, shorten their retention, or enlarge the volume",
             )
-            .retry_after(RETRY_LATER),
+            .retry_after(RETRY_FULL),
             Error::ShuttingDown => {
                 told(Unavailable, "SHUTTING_DOWN", "connect again").retry_after(RETRY_LATER)
             }

@@ -134,6 +134,10 @@ impl Disk for GatedDisk {
         RealDisk.list(path)
     }
 
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        RealDisk.free_bytes(path)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         RealDisk.lock(path)
     }

@@ -194,6 +194,7 @@ fn a_full_disk_takes_a_part_at_most_and_all_when_there_is_room() {
         sim.set_capacity(3 * 4096);
         let (one, two) = (create(sim, "one"), create(sim, "two"));
         one.reserve(0, 8192).unwrap();
+        assert_eq!(sim.free_bytes(Path::new("/")).unwrap(), 4096);
         assert_eq!(
             two.reserve(0, 8192).unwrap_err().kind(),
             ErrorKind::StorageFull
