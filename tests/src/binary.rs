@@ -13,7 +13,7 @@ pub fn workspace_root() -> &'static Path {
 }
 
 /// Names another binary to try.
-const BINARY: &str = "FLOWSTONE_BIN";
+pub(crate) const BINARY: &str = "FLOWSTONE_BIN";
 
 /// The binary `flowstone`: the one that `FLOWSTONE_BIN` names, or one that is built once in a run with
 /// the profile of the test or program that asks.

@@ -203,7 +203,7 @@ fn wait_until_ready(process: &Process) -> String {
 }
 
 /// The address, once the whole line is there.
-fn ready(log: &str) -> Option<String> {
+pub(crate) fn ready(log: &str) -> Option<String> {
     let (_, line) = log.split_once(READY)?;
     let (line, _) = line.split_once('\n')?;
     let (address, _) = line.split_once(',')?;

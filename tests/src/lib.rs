@@ -19,9 +19,12 @@ mod dice;
 pub mod history;
 mod invocation;
 pub mod kill;
+pub mod mounts;
 mod process;
 mod proxy;
 mod raw;
+pub mod recorder;
+pub mod server;
 mod stub;
 pub mod work;
 
@@ -33,4 +36,5 @@ pub use invocation::{Invocation, Run, flowstone};
 pub use process::{Capture, Process};
 pub use proxy::Proxy;
 pub use raw::raw_call;
+pub use server::Server;
 pub use stub::Stub;

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use flowstone_proto::v1 as proto;
-use flowstone_tests::{Dice, Stub};
+use flowstone_tests::mounts::Mounted;
+use flowstone_tests::{Dice, Server, Stub};
 use tonic::{Code, Status};
 
 use crate::cut::{Cut, Taken, write_image};
 use crate::expected::{Topic, expected};
 use crate::load::{GROUP, commit, within};
-use crate::recording::Recording;
-use crate::server::Server;
+use crate::recording::{Recording, serve};
 use crate::story::Id;
-use crate::system::Mounted;
 
 /// Producers from here on come after the power cut.
 const LATER: u32 = 1_000_000;
@@ -100,7 +99,7 @@ impl Places<'_> {
         std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
         let (_mounted, replay) = Mounted::after_cut(image, &directory, Dice::new(seed).once_in(2))?;
         outcome.replay = replay;
-        let server = Server::start(self.binary, self.workspace, &directory)
+        let server = Server::start(&mut serve(self.binary, self.workspace, &directory)?)
             .inspect_err(|error| log.push_str(error))?;
         outcome.torn = server.log().matches("a torn tail is sealed off").count();
         let stub = server.stub().await?;
@@ -113,7 +112,7 @@ impl Places<'_> {
         } else {
             server.terminate()?;
         }
-        let server = Server::start(self.binary, self.workspace, &directory)?;
+        let server = Server::start(&mut serve(self.binary, self.workspace, &directory)?)?;
         let stub = server.stub().await?;
         let again = self.read(recording, &stub, topics, outcome).await;
         log.push_str(&server.log());

@@ -6,8 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use flowstone_tests::Dice;
-
-use crate::disk::Op;
+use flowstone_tests::recorder::Op;
 
 const SECTOR_BYTES: usize = 512;
 const CHUNK_BYTES: usize = 64 << 10;

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use flowstone_tests::mounts::Mounted;
+use flowstone_tests::server::command;
+
 use crate::check::Places;
 use crate::cut::{Cut, write_image};
 use crate::recording::Recording;
-use crate::server::command;
-use crate::system::Mounted;
 
 const DUMPED_BYTES: u64 = 16 << 10;
 const SECTOR_BYTES: u64 = 512;

@@ -9,29 +9,25 @@
 
 mod check;
 mod cut;
-mod disk;
 mod evidence;
 mod expected;
 mod load;
 mod recording;
-mod server;
 mod story;
-mod system;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::path::Path;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use check::{Outcome, Places};
 use clap::Parser;
 use cut::Cut;
-use flowstone_tests::{Dice, workspace_root};
+use flowstone_tests::mounts::{self, Mounted};
+use flowstone_tests::recorder::Op;
+use flowstone_tests::{Dice, binary, workspace_root};
 use recording::Recording;
-use system::Mounted;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Names the binary to try.
-const BINARY: &str = "FLOWSTONE_BIN";
 /// Images that come of one recording.
 const IMAGES_PER_ROUND: u64 = 50;
 /// How many recordings and images of violations are kept.
@@ -54,19 +50,15 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if std::env::var_os(system::INSIDE).is_none() {
-        if let Some(missing) = system::missing() {
+    if !mounts::is_inside() {
+        if let Some(missing) = mounts::missing() {
             println!("skipped: the power-cut rig needs {missing}");
             return ExitCode::SUCCESS;
         }
-        let binary = std::env::var_os(BINARY).map_or_else(build, PathBuf::from);
-        let error = system::enter_namespace(&binary);
+        let error = mounts::enter_namespace(binary());
         eprintln!("unshare cannot be run: {error}");
         return ExitCode::FAILURE;
     }
-    let binary = std::env::var_os(BINARY)
-        .map(PathBuf::from)
-        .expect("it is set outside of the namespace");
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -81,42 +73,8 @@ fn main() -> ExitCode {
                 std::process::exit(130);
             });
         }
-        all(&args, &binary).await
+        all(&args, binary()).await
     })
-}
-
-/// Builds the binary beside this program and with its profile.
-fn build() -> PathBuf {
-    let own = std::env::current_exe().expect("a program knows where it lies");
-    let folder = own.parent().expect("it lies in a folder");
-    let target = folder
-        .parent()
-        .expect("the folder lies in the target directory");
-    let profile = folder
-        .file_name()
-        .filter(|name| *name != "debug")
-        .unwrap_or("dev".as_ref());
-    let status = Command::new(env!("CARGO"))
-        .current_dir(workspace_root())
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "flowstone",
-            "--bin",
-            "flowstone",
-            "--profile",
-        ])
-        .arg(profile)
-        .arg("--target-dir")
-        .arg(target)
-        .stdin(Stdio::null())
-        .status();
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "cargo could not build flowstone"
-    );
-    folder.join("flowstone")
 }
 
 async fn all(args: &Args, binary: &Path) -> ExitCode {
@@ -219,7 +177,7 @@ impl Totals {
         self.sectors += outcome.taken.sectors;
         self.lost += outcome.taken.lost;
         self.records += outcome.records;
-        self.mended += u64::from(outcome.replay.contains(system::MENDED));
+        self.mended += u64::from(outcome.replay.contains(mounts::MENDED));
     }
 }
 
@@ -229,11 +187,7 @@ fn mixed(seed: u64, number: u64) -> u64 {
 }
 
 fn describe(round: u64, recording: &Recording) {
-    let flushes = recording
-        .ops
-        .iter()
-        .filter(|op| **op == disk::Op::Flush)
-        .count();
+    let flushes = recording.ops.iter().filter(|op| **op == Op::Flush).count();
     println!(
         "round {round}: ext4 with blocks of {}, {} operations of the disk, {flushes} of them flushes; {} events",
         recording.about.block_bytes,

@@ -3,17 +3,18 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use flowstone_tests::Dice;
+use flowstone_tests::mounts::{Mounted, make_ext4};
+use flowstone_tests::recorder::{FILE, Op, Recorder};
+use flowstone_tests::server::{command, serve_args};
+use flowstone_tests::{Dice, Server};
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{FILE, Op, Recorder};
 use crate::load::{Load, TOPICS, create};
-use crate::server::Server;
 use crate::story::{Noted, Story};
-use crate::system::{Mounted, make_ext4};
 
 /// Enough for all that one life writes, and for a second copy of the superblock.
 const DISK_BYTES: u64 = 144 << 20;
@@ -24,6 +25,20 @@ const OPS_MAX: u64 = 60_000;
 /// Longer than the broker waits before it syncs FLOOR.
 const QUIET: Duration = Duration::from_millis(250);
 const POLL: Duration = Duration::from_millis(20);
+
+/// Small segments, so that they roll all the time.
+const CONFIG: &str = "[limits]\nmin_segment_bytes = 65_536\nmax_record_bytes = 16_384\n\
+                      max_request_bytes = 32_768\nmax_records_per_request = 64\n\
+                      [storage]\ndefault_segment_bytes = 1_048_576\n";
+
+/// The command that serves `directory/data`. `workspace` takes its configuration.
+pub(crate) fn serve(binary: &Path, workspace: &Path, directory: &Path) -> Result<Command, String> {
+    let config = workspace.join("flowstone.toml");
+    std::fs::write(&config, CONFIG).map_err(|error| format!("{}: {error}", config.display()))?;
+    let mut command = command(binary);
+    command.args(serve_args(&config, &directory.join("data")));
+    Ok(command)
+}
 
 /// What is known of a life.
 #[derive(Debug)]
@@ -76,7 +91,7 @@ impl Recording {
         let mut windows = Vec::new();
         for (phase, duration) in (1..).zip(PHASES) {
             let begun = disk.point() as usize;
-            let server = Server::start(binary, workspace, &above)?;
+            let server = Server::start(&mut serve(binary, workspace, &above)?)?;
             let stub = server.stub().await?;
             if phase == 1 {
                 for &(name, partitions, segment_bytes) in TOPICS {

@@ -4,9 +4,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flowstone_proto::v1 as proto;
 use flowstone_tests::Dice;
+use flowstone_tests::recorder::Recorder;
 use serde::{Deserialize, Serialize};
-
-use crate::disk::Recorder;
 
 /// Which record: the n-th of a producer. What it holds follows from this and the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,18 +1,20 @@
 //! Loop devices, file systems, and the namespace in which all of it vanishes with the program.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use flowstone_tests::Process;
+use crate::Process;
+use crate::binary::BINARY;
 
 /// Set for the program that runs within the namespace.
-pub(crate) const INSIDE: &str = "POWER_CUT_INSIDE";
+const INSIDE: &str = "FLOWSTONE_RIG_INSIDE";
 const LIMIT: Duration = Duration::from_secs(60);
 /// Stands in what [`Mounted::after_cut`] tells when the file system itself was broken.
-pub(crate) const MENDED: &str = "e2fsck -y";
+pub const MENDED: &str = "e2fsck -y";
 const UNSHARE: &[&str] = &["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
 const PROGRAMS: &[&str] = &[
     "unshare",
@@ -25,13 +27,14 @@ const PROGRAMS: &[&str] = &[
 ];
 
 /// What this machine lacks, if anything.
-pub(crate) fn missing() -> Option<String> {
+pub fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("root".to_owned());
     }
     for device in ["/dev/fuse", "/dev/loop-control"] {
-        if !Path::new(device).exists() {
-            return Some(device.to_owned());
+        let opened = File::options().read(true).write(true).open(device);
+        if let Err(error) = opened {
+            return Some(format!("{device} ({error})"));
         }
     }
     let there = |program: &str| {
@@ -56,7 +59,7 @@ pub(crate) fn missing() -> Option<String> {
 /// Becomes the same program in a namespace of its own for mounts and processes. When it ends there,
 /// however it ends, the kernel ends what it has started, and unmounts what it has mounted; loop
 /// devices are let go with that. Returns only when that fails.
-pub(crate) fn enter_namespace(binary: &Path) -> std::io::Error {
+pub fn enter_namespace(binary: &Path) -> std::io::Error {
     let own = match std::env::current_exe() {
         Ok(own) => own,
         Err(error) => return error,
@@ -67,15 +70,17 @@ pub(crate) fn enter_namespace(binary: &Path) -> std::io::Error {
         .arg(own)
         .args(std::env::args_os().skip(1))
         .env(INSIDE, "1")
-        .env(super::BINARY, binary)
+        .env(BINARY, binary)
         .exec()
 }
 
+/// Whether this is the program within the namespace.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
 /// How a command ended: its code, and what it printed.
-pub(crate) fn run<S: AsRef<OsStr>>(
-    program: &str,
-    args: impl IntoIterator<Item = S>,
-) -> (i32, String) {
+pub fn run<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> (i32, String) {
     let mut command = Command::new(program);
     command.args(args);
     let mut process = Process::spawn(program, &mut command, None);
@@ -85,7 +90,7 @@ pub(crate) fn run<S: AsRef<OsStr>>(
 }
 
 /// As [`run`], for a command that has to succeed.
-pub(crate) fn must<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> String {
+pub fn must<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item = S>) -> String {
     let (code, printed) = run(program, args);
     assert_eq!(code, 0, "{program} failed: {printed}");
     printed
@@ -93,11 +98,11 @@ pub(crate) fn must<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item 
 
 /// A mounted file system. Dropping it unmounts it.
 #[derive(Debug)]
-pub(crate) struct Mounted(PathBuf);
+pub struct Mounted(PathBuf);
 
 impl Mounted {
     /// Memory that holds files as long as this program runs.
-    pub(crate) fn memory(directory: &Path) -> Self {
+    pub fn memory(directory: &Path) -> Self {
         must(
             "mount",
             [
@@ -111,7 +116,7 @@ impl Mounted {
     }
 
     /// The ext4 in a file, over a loop device that goes with the mount.
-    pub(crate) fn image(file: &Path, directory: &Path) -> Result<Self, String> {
+    pub fn image(file: &Path, directory: &Path) -> Result<Self, String> {
         let args = [
             "-t".as_ref(),
             "ext4".as_ref(),
@@ -134,7 +139,7 @@ impl Mounted {
     ///
     /// A superblock is twice as long as a sector. When it was torn the kernel does not mount at all,
     /// and e2fsck takes another copy of it.
-    pub(crate) fn after_cut(
+    pub fn after_cut(
         file: &Path,
         directory: &Path,
         checked: bool,
@@ -168,8 +173,8 @@ impl Drop for Mounted {
 }
 
 /// Makes an ext4 of so many bytes in a file.
-pub(crate) fn make_ext4(file: &Path, bytes: u64, block_bytes: u32) -> std::io::Result<()> {
-    std::fs::File::create(file)?.set_len(bytes)?;
+pub fn make_ext4(file: &Path, bytes: u64, block_bytes: u32) -> std::io::Result<()> {
+    File::create(file)?.set_len(bytes)?;
     let block_bytes = block_bytes.to_string();
     // Everything at once, so that the kernel does not go on with it in the background.
     let args = [

@@ -14,14 +14,14 @@ use fuser::{
 };
 
 /// The name of the one file.
-pub(crate) const FILE: &str = "disk";
+pub const FILE: &str = "disk";
 const FILE_INODE: INodeNo = INodeNo(2);
 const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// What was done to the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Op {
+pub enum Op {
     /// Bytes were written, which a power cut may take or leave, sector by sector.
     Write {
         /// The first byte.
@@ -35,7 +35,7 @@ pub(crate) enum Op {
 
 /// Everything that was done to a disk, in order, and the disk as it is.
 #[derive(Clone, Debug)]
-pub(crate) struct Recorder(Arc<Mutex<State>>);
+pub struct Recorder(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -45,7 +45,7 @@ struct State {
 
 impl Recorder {
     /// A disk that holds these bytes, as if they had been written and flushed.
-    pub(crate) fn new(content: Vec<u8>) -> Self {
+    pub fn new(content: Vec<u8>) -> Self {
         let mut ops: Vec<Op> = content
             .chunks(CHUNK_BYTES)
             .enumerate()
@@ -60,17 +60,17 @@ impl Recorder {
     }
 
     /// How many operations there were. What happened before this call took no more than these.
-    pub(crate) fn point(&self) -> u64 {
+    pub fn point(&self) -> u64 {
         self.lock().ops.len() as u64
     }
 
     /// All operations so far. No more are kept.
-    pub(crate) fn take(&self) -> Vec<Op> {
+    pub fn take(&self) -> Vec<Op> {
         std::mem::take(&mut self.lock().ops)
     }
 
     /// Mounts the file system with the file on a directory, until the answer is dropped.
-    pub(crate) fn mount(&self, directory: &Path) -> io::Result<BackgroundSession> {
+    pub fn mount(&self, directory: &Path) -> io::Result<BackgroundSession> {
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("power-cut".to_owned())];
         fuser::spawn_mount(self.clone(), directory, &config)
