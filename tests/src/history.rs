@@ -43,7 +43,7 @@ impl fmt::Display for Place {
 }
 
 /// What was done to one topic, and what was seen of it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct History {
     calls: Vec<Produced>,
     by_content: HashMap<Digest, Call>,
@@ -53,7 +53,7 @@ pub struct History {
     violations: Vec<Violation>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Produced {
     producer: u32,
     timestamp_ms: i64,

@@ -76,6 +76,11 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Whether it can print no more within this time: it has ended then, or is about to.
+    pub fn closes_its_outputs(&self, limit: Duration) -> bool {
+        self.stdout.wait_for_end(limit) && self.stderr.wait_for_end(limit)
+    }
+
     /// Waits for its end and for all that it prints.
     ///
     /// # Panics

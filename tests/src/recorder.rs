@@ -1,8 +1,9 @@
-//! A disk that writes down what is done to it: one file of a FUSE file system, for a loop device to
-//! stand on.
+//! A disk that writes down what is done to it, and cannot be read where it is spoiled: one file of a
+//! FUSE file system, for a loop device to stand on.
 
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
@@ -41,6 +42,11 @@ pub struct Recorder(Arc<Mutex<State>>);
 struct State {
     ops: Vec<Op>,
     content: Vec<u8>,
+    spoiled: Vec<Range<usize>>,
+    /// Reads that met a spoiled place.
+    failed_reads: u64,
+    /// Nothing is kept in memory between this disk and its file system: each read comes here.
+    is_direct: bool,
 }
 
 impl Recorder {
@@ -56,7 +62,45 @@ impl Recorder {
             })
             .collect();
         ops.push(Op::Flush);
-        Self(Arc::new(Mutex::new(State { ops, content })))
+        Self(Arc::new(Mutex::new(State {
+            ops,
+            content,
+            spoiled: Vec::new(),
+            failed_reads: 0,
+            is_direct: false,
+        })))
+    }
+
+    /// Lets every read of the file system above come to this disk. Before it is mounted.
+    pub fn direct(&self) {
+        self.lock().is_direct = true;
+    }
+
+    /// Where these bytes lie, at a multiple of their length.
+    pub fn find(&self, bytes: &[u8]) -> Option<u64> {
+        let state = self.lock();
+        let mut pieces = state.content.chunks(bytes.len());
+        pieces
+            .position(|piece| piece == bytes)
+            .map(|number| (number * bytes.len()) as u64)
+    }
+
+    /// Makes a place unreadable. Writes succeed, and mend nothing.
+    pub fn spoil(&self, at: u64, len: usize) {
+        let start = usize::try_from(at).expect("the disk is in memory");
+        self.lock().spoiled.push(start..start + len);
+    }
+
+    /// Makes all places readable again, and tells how many reads have failed.
+    pub fn mend(&self) -> u64 {
+        let mut state = self.lock();
+        state.spoiled.clear();
+        std::mem::take(&mut state.failed_reads)
+    }
+
+    /// How many reads have failed since all was mended.
+    pub fn failed_reads(&self) -> u64 {
+        self.lock().failed_reads
     }
 
     /// How many operations there were. What happened before this call took no more than these.
@@ -139,7 +183,12 @@ impl Filesystem for Recorder {
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::empty());
+        let flags = if self.lock().is_direct {
+            FopenFlags::FOPEN_DIRECT_IO
+        } else {
+            FopenFlags::empty()
+        };
+        reply.opened(FileHandle(0), flags);
     }
 
     fn read(
@@ -153,10 +202,15 @@ impl Filesystem for Recorder {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let state = self.lock();
+        let mut state = self.lock();
         let len = state.content.len();
         let start = usize::try_from(offset).map_or(len, |start| start.min(len));
         let end = start.saturating_add(size as usize).min(len);
+        let meets = |spoiled: &Range<usize>| spoiled.start < end && start < spoiled.end;
+        if state.spoiled.iter().any(meets) {
+            state.failed_reads += 1;
+            return reply.error(Errno::EIO);
+        }
         reply.data(&state.content[start..end]);
     }
 

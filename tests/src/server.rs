@@ -9,6 +9,8 @@ use crate::broker::ready;
 use crate::{Process, Stub};
 
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// One output may close before the other.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 /// A running broker. Dropping it kills it.
 #[derive(Debug)]
@@ -33,12 +35,13 @@ impl Server {
                 url: format!("http://{address}"),
             }),
             None => {
-                let why = if process.is_running() {
-                    "becomes not ready"
+                let why = if process.closes_its_outputs(CLOSE_LIMIT) {
+                    let status = process.wait(STOP_LIMIT);
+                    format!("ends before it is ready, with {status}")
                 } else {
-                    "ends before it is ready"
+                    process.kill9();
+                    "is not ready in time".to_owned()
                 };
-                process.kill9();
                 Err(format!("the broker {why}: {}", process.printed()))
             }
         }

@@ -7,7 +7,7 @@ use flowstone_proto::v1::Record;
 use super::{Call, Digest};
 
 /// A partition that may be trimmed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Partition {
     /// From the start on.
     pub(super) acknowledged: BTreeMap<i64, Call>,
