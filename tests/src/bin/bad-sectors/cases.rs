@@ -148,19 +148,19 @@ impl Spot {
             spoil_in_use(rig, file, page)?;
         }
         let offline = rig.is_offline(&stub, SPOILED).await?;
-        let found = match (self.expected(), rig.read(&stub, SPOILED).await) {
-            (Expected::Nothing, Ok(())) if !offline => "served all the same".to_owned(),
-            (Expected::DataLoss, Err(status)) if !offline && is_data_loss(&status) => {
-                "DATA_LOSS at the spot".to_owned()
+        let read = rig.read(&stub, SPOILED).await;
+        let offline = [offline, rig.is_offline(&stub, SPOILED).await?];
+        let found = match (self.expected(), offline, &read) {
+            (Expected::Nothing, [false, false], Ok(())) => "served all the same",
+            (Expected::DataLoss, [false, true], Err(status)) if is_data_loss(status) => {
+                "DATA_LOSS at the spot, and offline from there on"
             }
-            (Expected::Offline, Err(status)) if offline && is_data_loss(&status) => {
-                "the partition is offline".to_owned()
+            (Expected::Offline, [true, true], Err(status)) if is_data_loss(status) => {
+                "offline from the start on"
             }
-            (_, read) => {
-                return Err(format!(
-                    "offline: {offline}, read: {read:?}: {}",
-                    server.log()
-                ));
+            _ => {
+                let log = server.log();
+                return Err(format!("offline: {offline:?}, read: {read:?}: {log}"));
             }
         };
         all_serve(rig, &stub, SPOILED + 1..PARTITIONS).await?;

@@ -45,8 +45,6 @@ pub(crate) struct Outcome {
     pub(crate) end: End,
     /// All calls that strace has seen of the data directory.
     pub(crate) calls: Vec<Call>,
-    /// When the phase was over, in Unix seconds: later calls are of another.
-    pub(crate) counted_until: f64,
     /// From the last error to the end of a process that ended by itself, in seconds.
     pub(crate) ended_after: Option<f64>,
     pub(crate) wrong: Vec<String>,
@@ -171,11 +169,6 @@ impl Places {
         let mut outcome = Outcome {
             end,
             calls,
-            counted_until: if phase == Phase::Serving {
-                f64::MAX
-            } else {
-                life.ready_at
-            },
             ended_after,
             wrong: Vec::new(),
             log,
@@ -222,6 +215,8 @@ impl Places {
             });
             attached.ok_or_else(|| format!("strace does not attach: {}", process.printed()))?;
             tracer = Some(process);
+        } else {
+            trace::detach(server.process().pid())?;
         }
         life.ready_at = now();
         life.run(&mut server).await;

@@ -101,7 +101,7 @@ async fn choose(
     for syscall in SYSCALLS {
         let calls = outcome.calls.iter();
         let numbers: BTreeSet<u64> = calls
-            .filter(|call| call.syscall == *syscall && call.at < outcome.counted_until)
+            .filter(|call| call.syscall == *syscall)
             .map(|call| call.number)
             .collect();
         chosen.extend(numbers.into_iter().map(|when| Failing { syscall, when }));

@@ -4,6 +4,12 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+const DETACH_LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(2);
 
 /// Those by which a broker reaches its data directory.
 pub(crate) const SYSCALLS: &[&str] = &[
@@ -62,7 +68,7 @@ impl Call {
 /// What this machine lacks, if anything.
 pub(crate) fn missing() -> Option<&'static str> {
     let tried = Command::new("strace")
-        .args(["-D", "-f", "-y", "-ttt", "--seccomp-bpf", "-o", "/dev/null"])
+        .args(["-D", "-f", "-y", "-ttt", "-o", "/dev/null"])
         .args([
             "-e",
             "trace=openat",
@@ -76,7 +82,7 @@ pub(crate) fn missing() -> Option<&'static str> {
     match tried {
         Err(_) => Some("strace"),
         Ok(status) if status.success() => None,
-        Ok(_) => Some("the right to trace processes, and strace 5.3 or later"),
+        Ok(_) => Some("the right to trace processes, and strace 5 or later"),
     }
 }
 
@@ -106,7 +112,8 @@ pub(crate) fn launch(
     log: &Path,
 ) -> Command {
     let mut command = Command::new("strace");
-    command.args(["-D", "--seccomp-bpf"]);
+    // It can be asked to let go.
+    command.args(["-D", "-I", "2"]);
     command.args(options(&traced(failing), failing, log));
     for path in paths {
         command.arg("-P").arg(path);
@@ -121,6 +128,26 @@ pub(crate) fn attach(pid: u32, failing: Option<Failing>, log: &Path) -> Command 
     command.args(options(&traced(failing), failing, log));
     command.arg("-p").arg(pid.to_string());
     command
+}
+
+/// Ends the tracer of a process, which goes on without it. What it has written down is complete then.
+pub(crate) fn detach(pid: u32) -> Result<(), String> {
+    let until = Instant::now() + DETACH_LIMIT;
+    while Instant::now() < until {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        let status = status.map_err(|error| error.to_string())?;
+        let tracer = status
+            .lines()
+            .find_map(|line| line.strip_prefix("TracerPid:"));
+        let tracer = tracer.and_then(|tracer| tracer.trim().parse().ok());
+        let Some(tracer) = tracer.and_then(Pid::from_raw) else {
+            return Ok(());
+        };
+        // It may have gone in this moment.
+        let _ = kill_process(tracer, Signal::TERM);
+        std::thread::sleep(POLL);
+    }
+    Err("strace does not let go of the broker".to_owned())
 }
 
 /// The calls that concern a data directory, and when the last thread ended.
