@@ -1,5 +1,6 @@
 //! The broker: everything a caller can ask of it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -11,7 +12,7 @@ use crate::{
     AppendedRun, BrokerConfig, Cursor, Env, Error, FetchRequest, Fetched, GroupInfo, Limits,
     PartitionInfo, PartitionOffsets, PendingProduce, Permit, Pipeline, ProduceRequest, Start,
     SubscribeRequest, Subscription, TopicChange, TopicInfo, TopicSpec, fetch, group, offsets, open,
-    produce, resolve, retention, subscribe,
+    produce, resolve, retention, scrub, subscribe,
 };
 
 /// An open data directory. Clones are the same broker; it stops when the last one is dropped.
@@ -251,5 +252,14 @@ impl Broker {
     /// Applies the retention of all topics now, on the calling thread. True if anything was removed.
     pub fn run_retention(&self) -> bool {
         retention::apply(self.core())
+    }
+
+    /// Reads all sealed segments from the medium now, on the calling thread and as fast as it can,
+    /// and takes what is damaged offline. True if a damaged segment was found, also if it was known.
+    pub fn run_scrub(&self) -> bool {
+        let before = self.core().counters.scrub_damages.get();
+        // Broken off only when the broker is dead.
+        let _ = scrub::round(self.core(), 0, |_| ControlFlow::Continue(()));
+        self.core().counters.scrub_damages.get() > before
     }
 }

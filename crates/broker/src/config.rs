@@ -36,6 +36,10 @@ pub struct BrokerConfig {
     pub floor_idle_ms: u64,
     /// How often the retention of topics is applied.
     pub retention_interval_ms: u64,
+    /// How fast sealed segments are read to look for rot. With 0 nothing looks.
+    pub scrub_bytes_per_second: u64,
+    /// How often all of them are read at most.
+    pub scrub_interval_ms: u64,
     /// One of the broker's own logs gets a snapshot, and loses what that stands for, once it has
     /// grown by this much and by twice its last snapshot.
     pub snapshot_interval_bytes: u64,
@@ -92,6 +96,8 @@ impl BrokerConfig {
             expected_cluster_id: None,
             floor_idle_ms: 100,
             retention_interval_ms: 30_000,
+            scrub_bytes_per_second: 16 << 20,
+            scrub_interval_ms: 24 * 3_600_000,
             snapshot_interval_bytes: 4 << 20,
             disk_reserve_bytes: 16 << 20,
             on_fatal: Arc::new(|reason| {
@@ -115,6 +121,16 @@ impl BrokerConfig {
             "retention_interval_ms",
             self.retention_interval_ms,
             1..=86_400_000,
+        )?;
+        check(
+            "scrub_bytes_per_second",
+            self.scrub_bytes_per_second,
+            0..=64 << 30,
+        )?;
+        check(
+            "scrub_interval_ms",
+            self.scrub_interval_ms,
+            1..=365 * 86_400_000,
         )?;
         check(
             "snapshot_interval_bytes",
@@ -157,6 +173,8 @@ impl fmt::Debug for BrokerConfig {
             .field("expected_cluster_id", &self.expected_cluster_id)
             .field("floor_idle_ms", &self.floor_idle_ms)
             .field("retention_interval_ms", &self.retention_interval_ms)
+            .field("scrub_bytes_per_second", &self.scrub_bytes_per_second)
+            .field("scrub_interval_ms", &self.scrub_interval_ms)
             .field("snapshot_interval_bytes", &self.snapshot_interval_bytes)
             .field("disk_reserve_bytes", &self.disk_reserve_bytes)
             .finish_non_exhaustive()

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::append::RunQueue;
 use crate::append_clock::AppendClock;
+use crate::counters::Counters;
 use crate::floor_keeper::FloorKeeper;
 use crate::housekeeping::Housekeeping;
 use crate::internal::InternalLog;
@@ -20,6 +21,7 @@ use crate::offsets::Offsets;
 use crate::partition::Partition;
 use crate::pool::Pool;
 use crate::reserve::Reserve;
+use crate::scrub::Scrubber;
 use crate::topics::{Topic, Topics};
 use crate::{BrokerConfig, Env, Error, TopicSpec};
 
@@ -38,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) floor: FloorKeeper,
     pub(crate) housekeeping: Housekeeping,
     pub(crate) reserve: Reserve,
+    pub(crate) scrubber: Scrubber,
+    pub(crate) counters: Counters,
     /// Bytes of produce requests that may still come in.
     pub(crate) room: Arc<Semaphore>,
     /// Subscriptions that may still be opened.

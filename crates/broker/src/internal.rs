@@ -119,6 +119,18 @@ impl<S: StateMachine> InternalLog<S> {
         });
     }
 
+    /// The log itself.
+    pub(crate) fn partition(&self) -> &Arc<Partition> {
+        &self.partition
+    }
+
+    /// Writes the log anew from the state if it is this one, and removes what was there before.
+    pub(crate) fn renew(self: &Arc<Self>, core: &Arc<Core>, partition: &Partition) {
+        if self.partition.id() == partition.id() {
+            core.housekeeping.add(self.snapshot(Arc::clone(core)));
+        }
+    }
+
     fn submit(
         &self,
         core: &Core,

@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::append::RunQueue;
 use crate::append_clock::AppendClock;
 use crate::core::Core;
+use crate::counters::Counters;
 use crate::floor_keeper::FloorKeeper;
 use crate::housekeeping::Housekeeping;
 use crate::internal::{InternalLog, ReplayError, StateMachine};
@@ -25,6 +26,7 @@ use crate::offsets::{Offsets, OffsetsState};
 use crate::partition::{Label, Partition};
 use crate::pool::Pool;
 use crate::reserve::Reserve;
+use crate::scrub::Scrubber;
 use crate::topics::{Topic, TopicNow, Topics};
 use crate::{BrokerConfig, Env, Error, OpenError};
 
@@ -54,6 +56,8 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         floor,
         housekeeping: Housekeeping::new(Duration::from_millis(config.retention_interval_ms)),
         reserve: Reserve::new(&config, &env),
+        scrubber: Scrubber::new(&config),
+        counters: Counters::default(),
         room: Arc::new(Semaphore::new(limits.max_produce_bytes_in_flight as usize)),
         subscriptions: Arc::new(Semaphore::new(limits.max_subscriptions as usize)),
         lock: Mutex::new(Some(lock)),

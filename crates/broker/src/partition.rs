@@ -131,6 +131,14 @@ impl Partition {
         refusal.or_else(|| damage().map(found))
     }
 
+    /// Takes note of damage that somebody has found: what lies below is served, nothing is
+    /// appended. Told once for each place.
+    pub(crate) fn note_damage(&self, damage: &Damage) {
+        let Some(reader) = &self.reader else { return };
+        reader.note_damage(damage);
+        self.tell_damage(damage);
+    }
+
     /// Says what is wrong, once for each place, and wakes those who wait for records that will not
     /// come.
     pub(crate) fn tell_damage(&self, damage: &Damage) {

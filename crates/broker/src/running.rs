@@ -24,6 +24,7 @@ struct Threads {
     append: Vec<Thread>,
     pool: Vec<Thread>,
     housekeeping: Vec<Thread>,
+    scrub: Vec<Thread>,
     floor: Vec<Thread>,
 }
 
@@ -76,12 +77,18 @@ impl Running {
                 .push(spawn("housekeeping", core, |core| {
                     core.housekeeping.run(core)
                 })?);
+            if core.scrubber.is_on() {
+                threads
+                    .scrub
+                    .push(spawn("scrub", core, |core| core.scrubber.run(core))?);
+            }
             threads
                 .floor
                 .push(spawn("floor", core, |core| core.floor.run(core))?);
             Ok(())
         })();
         if started.is_err() {
+            core.scrubber.stop();
             core.housekeeping.stop();
             core.appends.stop();
             core.floor.stop();
@@ -114,6 +121,8 @@ impl Running {
         let mut threads = self.threads.lock().await;
         if !self.stopped.load(Ordering::Acquire) {
             while self.run_pending() {}
+            core.scrubber.stop();
+            join_all(&mut threads.scrub).await;
             core.housekeeping.stop();
             join_all(&mut threads.housekeeping).await;
             core.appends.stop();

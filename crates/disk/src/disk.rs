@@ -147,6 +147,9 @@ pub trait Lock: Send + Sync + fmt::Debug {}
 pub enum OpenMode {
     /// For reading; the file exists.
     Read,
+    /// For reading what is on the medium, past the page cache and without a trace in it, where the
+    /// file system can do that; the file exists. Only bytes that were synced may be asked for.
+    ReadDirect,
     /// For reading and writing; the file exists.
     ReadWrite,
     /// For reading and writing; the file did not exist and is made, which two openers never both

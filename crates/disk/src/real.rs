@@ -1,5 +1,6 @@
 //! The real disk: Linux system calls through std and rustix, maps through memmap2.
 
+mod direct;
 mod file;
 mod map;
 mod open_files;
@@ -22,6 +23,7 @@ impl Disk for RealDisk {
         // std opens close-on-exec, and `create_new` is O_CREAT | O_EXCL.
         let mut options = fs::OpenOptions::new();
         match mode {
+            OpenMode::ReadDirect => return Ok(Arc::new(direct::DirectFile::open(path)?)),
             OpenMode::Read => options.read(true),
             OpenMode::ReadWrite => options.read(true).write(true),
             OpenMode::CreateNew => options.read(true).write(true).create_new(true),

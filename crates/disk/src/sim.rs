@@ -107,6 +107,18 @@ impl SimDisk {
         });
     }
 
+    /// The medium rots: bits of a byte of a file change there, while the page cache still holds
+    /// the byte as it was written. Reads past the cache see it, and all do after a power cut.
+    ///
+    /// # Errors
+    /// `NotFound` when the file is absent.
+    pub fn rot(&self, path: &Path, at: u64, bits: u8) -> io::Result<()> {
+        let mut machine = self.shared.lock();
+        let inode = machine.names.file(path)?.ok_or(io::ErrorKind::NotFound)?;
+        machine.inode_mut(inode).rot(at, bits);
+        Ok(())
+    }
+
     /// How much fits, in bytes; without limit at first. Space is taken in pages of 4,096 bytes, by
     /// writing and by reserving. What does not fit is done in part.
     pub fn set_capacity(&self, bytes: u64) {

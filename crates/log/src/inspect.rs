@@ -1,5 +1,6 @@
 //! Looks at a partition's files without changing them: for `log inspect` and `log verify`.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::error::{Damage, LogError};
 use crate::floor::Floor;
 use crate::recover::active::{Ending, examine};
 use crate::recover::files;
-use crate::scan::{Bad, Scan, ScanError};
+use crate::scrub;
 use crate::tail::Tail;
 
 /// One frame as it lies in a file.
@@ -247,19 +248,11 @@ fn walk(
             }
         }
         SegmentState::Sealed => {
-            let end = entry.end_position.get();
-            let mut scan = Scan::new(&*file, entry.salt, FIRST_FRAME, end, tail);
-            loop {
-                match scan.next_frame() {
-                    Ok(Some(frame)) => note(frame.position, &frame.header, scan.payload(&frame)),
-                    Ok(None) if scan.tail() == Tail::after(entry) => break None,
-                    Ok(None) => break Some("it ends otherwise than the MANIFEST says".to_string()),
-                    Err(ScanError::Bad(Bad { detail, .. })) => break Some(detail),
-                    Err(ScanError::Io(error)) => {
-                        break Some(format!("it could not be read: {error}"));
-                    }
-                }
-            }
+            let walked = scrub::walk(&*file, entry, previous, |frame, payload| {
+                note(frame.position, &frame.header, payload);
+                ControlFlow::Continue(())
+            });
+            walked.err().map(|broken| broken.detail)
         }
     };
     if let Some(detail) = wrong {
@@ -275,7 +268,7 @@ fn walk(
 }
 
 /// Holds a data frame's records against its header.
-fn check_records(header: &FrameHeader, payload: &[u8]) -> Result<(), String> {
+pub(crate) fn check_records(header: &FrameHeader, payload: &[u8]) -> Result<(), String> {
     if header.kind != FrameKind::Data {
         return Ok(());
     }

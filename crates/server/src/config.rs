@@ -49,6 +49,10 @@ pub struct ServerConfig {
     pub retention_interval_ms: u64,
     /// Space that is kept for the broker's own logs on a full disk, in bytes; 0 for none.
     pub disk_reserve_bytes: u64,
+    /// How fast sealed segments are read to look for rot; 0: nothing looks.
+    pub scrub_bytes_per_second: u64,
+    /// How often all of them are read at most, in milliseconds.
+    pub scrub_interval_ms: u64,
 
     /// What clients can run into; GetCluster tells the most of it.
     pub limits: Limits,
@@ -93,6 +97,8 @@ impl Default for ServerConfig {
             floor_idle_ms: broker.floor_idle_ms,
             retention_interval_ms: broker.retention_interval_ms,
             disk_reserve_bytes: broker.disk_reserve_bytes,
+            scrub_bytes_per_second: broker.scrub_bytes_per_second,
+            scrub_interval_ms: broker.scrub_interval_ms,
             limits: broker.limits,
             http2: Http2Config::default(),
         }
@@ -157,6 +163,8 @@ impl ServerConfig {
             floor_idle_ms: self.floor_idle_ms,
             retention_interval_ms: self.retention_interval_ms,
             disk_reserve_bytes: self.disk_reserve_bytes,
+            scrub_bytes_per_second: self.scrub_bytes_per_second,
+            scrub_interval_ms: self.scrub_interval_ms,
             ..BrokerConfig::new(self.data_dir.clone())
         }
     }

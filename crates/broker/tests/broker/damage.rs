@@ -1,15 +1,17 @@
 //! Rot that a running broker comes upon: the partition is offline from there on, all hear of it,
 //! and a trim behind it brings the partition back.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use flowstone_broker::{Error, OpenError, Start};
+use flowstone_disk::{Disk, OpKind, OpenMode};
 
 use crate::harness::{Driven, FIRST_PARTITION, Machine, partition_dir, read, values};
 
 /// Two partitions; the first has 20 records of 3,000 bytes, in segments of five or so.
-pub(crate) fn filled() -> (Machine, Driven) {
+fn filled() -> (Machine, Driven) {
     let machine = Machine::new(1);
     let broker = machine.open();
     broker.create("visits", 2);
@@ -24,9 +26,8 @@ fn value(n: u64) -> String {
     format!("{n:03000}")
 }
 
-/// Flips a bit of the frame that holds a value, wherever it is.
-pub(crate) fn rot(machine: &Machine, n: u64) {
-    use flowstone_disk::{Disk, OpenMode};
+/// Where the frame that holds a value lies.
+fn place(machine: &Machine, n: u64) -> (PathBuf, u64) {
     let dir = partition_dir(FIRST_PARTITION);
     for entry in machine.disk.list(&dir).unwrap() {
         let path = dir.join(entry.name);
@@ -34,14 +35,30 @@ pub(crate) fn rot(machine: &Machine, n: u64) {
         let mut bytes = vec![0; file.len().unwrap() as usize];
         file.read_exact_at(&mut bytes, 0).unwrap();
         let text = value(n);
-        let found = bytes
-            .windows(text.len())
-            .position(|window| window == text.as_bytes());
-        if let Some(at) = found {
-            return machine.flip(&path, at as u64);
+        let mut windows = bytes.windows(text.len());
+        if let Some(at) = windows.position(|window| window == text.as_bytes()) {
+            return (path, at as u64);
         }
     }
     panic!("no segment holds {n}");
+}
+
+/// Flips a bit of the frame that holds a value, on the medium and in the cache.
+fn rot(machine: &Machine, n: u64) {
+    let (path, at) = place(machine, n);
+    machine.flip(&path, at);
+}
+
+/// Leaves a write that was cut short in the metadata log, so that the next start seals its segment;
+/// returns the segment and where it will end.
+fn seal_metadata(machine: &Machine) -> (PathBuf, u64) {
+    let segment = machine.path(0, ".segment");
+    let file = machine.disk.open(&segment, OpenMode::ReadWrite).unwrap();
+    let mut bytes = vec![0; file.len().unwrap() as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1;
+    file.write_all_at(b"FLSB", end).unwrap();
+    (segment, end)
 }
 
 fn damaged_at<T: std::fmt::Debug>(result: Result<T, Error>) -> u64 {
@@ -66,7 +83,7 @@ impl Write for Lines {
 }
 
 /// What is logged as an error meanwhile, line by line.
-pub(crate) fn errors_logged(work: impl FnOnce()) -> Vec<String> {
+fn errors_logged(work: impl FnOnce()) -> Vec<String> {
     let lines = Lines::default();
     let writer = lines.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -187,17 +204,7 @@ fn rot_in_a_sealed_segment_of_the_metadata_log_is_not_its_end() {
         broker.create(name, 1);
     }
     broker.shutdown();
-    let segment = machine.path(0, ".segment");
-    let sealed = {
-        use flowstone_disk::{Disk, OpenMode};
-        let file = machine.disk.open(&segment, OpenMode::ReadWrite).unwrap();
-        let mut bytes = vec![0; file.len().unwrap() as usize];
-        file.read_exact_at(&mut bytes, 0).unwrap();
-        let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() as u64 + 1;
-        // A write that was cut short: the segment is sealed before it at the next start.
-        file.write_all_at(b"FLSB", end).unwrap();
-        end
-    };
+    let (segment, sealed) = seal_metadata(&machine);
     let broker = machine.open();
     broker.create("d", 1);
     broker.shutdown();
@@ -209,4 +216,88 @@ fn rot_in_a_sealed_segment_of_the_metadata_log_is_not_its_end() {
         matches!(error, Error::Open(OpenError::MetadataDamaged { .. })),
         "{error}"
     );
+}
+
+#[test]
+fn a_scrub_finds_what_nobody_reads_and_the_cache_hides() {
+    let (machine, broker) = filled();
+    assert!(!broker.broker.run_scrub(), "all is sound");
+    let (path, at) = place(&machine, 7);
+    machine.disk.rot(&path, at, 0x10).unwrap();
+    assert_eq!(broker.all("visits", 0).len(), 20, "the cache has it still");
+    let lines = errors_logged(|| {
+        assert!(broker.broker.run_scrub());
+        assert!(broker.broker.run_scrub(), "it is there in every round");
+    });
+    assert_eq!(lines.len(), 1, "told once: {lines:?}");
+    assert!(lines[0].contains("offset=7"), "{lines:?}");
+    assert_eq!(damaged_at(broker.fetch("visits", 0, Start::Offset(9))), 7);
+    assert_eq!(
+        damaged_at(broker.produce("visits", Some(0), values(["x"]))),
+        7
+    );
+    assert_eq!(broker.put("visits", 1, "c"), 1, "the rest goes on");
+    broker
+        .wait(broker.broker.trim_partition("visits", 0, 8))
+        .unwrap();
+    assert!(broker.broker.run_scrub(), "its segment is not all trimmed");
+    assert_eq!(broker.all("visits", 0).len(), 12, "and nobody is harmed");
+}
+
+#[test]
+fn a_scrub_tells_damage_from_files_that_cannot_be_opened_now_and_from_those_that_are_gone() {
+    let (machine, broker) = filled();
+    let online = || {
+        let info = broker.broker.describe_topic("visits").unwrap().1[0].clone();
+        info.offline_reason.is_none()
+    };
+    machine.disk.fail_nth(OpKind::Open, 1, ErrorKind::Other);
+    assert!(!broker.broker.run_scrub());
+    machine
+        .disk
+        .fail_nth(OpKind::Read, 3, ErrorKind::OutOfMemory);
+    assert!(!broker.broker.run_scrub());
+    assert!(online());
+    let (path, _) = place(&machine, 7);
+    machine.disk.remove_file(&path).unwrap();
+    assert!(broker.broker.run_scrub());
+    assert!(!online());
+}
+
+#[test]
+fn segments_that_are_gone_are_no_damage() {
+    let (_machine, broker) = filled();
+    broker
+        .wait(broker.broker.trim_partition("visits", 0, 20))
+        .unwrap();
+    assert!(!broker.broker.run_scrub());
+    broker.wait(broker.broker.delete_topic("visits")).unwrap();
+    assert!(!broker.broker.run_scrub());
+}
+
+#[test]
+fn one_of_the_brokers_own_logs_is_written_anew_from_memory() {
+    let machine = Machine::new(1);
+    let broker = machine.open();
+    for name in ["a", "b", "c"] {
+        broker.create(name, 1);
+    }
+    broker.shutdown();
+    let (segment, sealed) = seal_metadata(&machine);
+    let broker = machine.open();
+    broker.create("d", 1);
+    machine.disk.rot(&segment, sealed - 3, 0x10).unwrap();
+    let lines = errors_logged(|| assert!(broker.broker.run_scrub()));
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for _ in 0..20 {
+        broker.broker.run_pending();
+    }
+    assert!(!broker.broker.run_scrub(), "what was damaged is gone");
+    broker.create("e", 1);
+    broker.shutdown();
+    machine.disk.power_cut();
+    let broker = machine.open();
+    let names = broker.broker.list_topics("", None, 9);
+    let names: Vec<_> = names.iter().map(|topic| &*topic.spec.name).collect();
+    assert_eq!(names, ["a", "b", "c", "d", "e"]);
 }

@@ -16,6 +16,7 @@ mod newer;
 mod opening;
 mod produce;
 mod retention;
+mod scrub_thread;
 mod subscribe;
 mod threads;
 mod topics;

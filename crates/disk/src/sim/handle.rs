@@ -52,7 +52,7 @@ impl SimFile {
     }
 
     fn check_range(&self, at: u64, len: u64) -> io::Result<()> {
-        if self.mode == OpenMode::Read {
+        if matches!(self.mode, OpenMode::Read | OpenMode::ReadDirect) {
             return Err(io::Error::new(
                 ErrorKind::PermissionDenied,
                 "the file is open for reading only",
@@ -102,7 +102,11 @@ impl File for SimFile {
             Some(self.boot),
             &self.op(OpKind::Read, at, buf.len() as u64),
         )?;
-        let image = &machine.inode(self.inode).visible;
+        let inode = machine.inode(self.inode);
+        let image = match self.mode {
+            OpenMode::ReadDirect => &inode.medium(),
+            _ => &inode.visible,
+        };
         if !buf.is_empty() && at.saturating_add(buf.len() as u64) > image.len {
             return Err(io::Error::new(
                 ErrorKind::UnexpectedEof,

@@ -16,7 +16,7 @@ pub(super) struct Inode {
     dirty: BTreeSet<u64>,
     /// The sizes it had since the last sync, the present one last. Empty if that has not changed.
     sizes: Vec<u64>,
-    /// Whether a failed sync has left sectors clean and lost.
+    /// Whether a failed sync has left sectors clean and lost, or the medium has rotten.
     lost: bool,
     /// Pages that hold space, written or reserved.
     allocated: BTreeSet<u64>,
@@ -31,6 +31,25 @@ impl Inode {
     /// Whether the medium may hold other bytes than readers see.
     pub(super) fn is_unlike_medium(&self) -> bool {
         self.lost || self.is_dirty()
+    }
+
+    /// What a read past the page cache finds: dirty sectors are written before it.
+    pub(super) fn medium(&self) -> Image {
+        let mut medium = self.durable.clone();
+        medium.len = self.visible.len;
+        for sector in &self.dirty {
+            medium.copy_sector(&self.visible, *sector);
+        }
+        medium
+    }
+
+    /// Changes bits of a byte on the medium; readers go on to see what the cache holds.
+    pub(super) fn rot(&mut self, at: u64, bits: u8) {
+        let (mut byte, len) = ([0], self.durable.len);
+        self.durable.read(&mut byte, at);
+        self.durable.write(&[byte[0] ^ bits], at);
+        self.durable.len = len;
+        self.lost = true;
     }
 
     pub(super) fn allocated_bytes(&self) -> u64 {

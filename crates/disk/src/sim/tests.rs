@@ -291,3 +291,37 @@ fn touching_what_lies_past_the_last_page_ends_the_test() {
     file.write_all_at(b"x", 0).unwrap();
     file.map(1 << 20).unwrap().slice(0..4097);
 }
+
+#[test]
+fn rot_on_the_medium_is_seen_past_the_cache_at_once_and_by_all_after_a_power_cut() {
+    let sim = SimDisk::new(1);
+    let disk = sim.disk();
+    let path = Path::new("f");
+    let file = disk.open(path, OpenMode::CreateNew).unwrap();
+    file.write_all_at(b"abcd", 0).unwrap();
+    file.sync_all().unwrap();
+    disk.sync_all(Path::new("")).unwrap();
+    file.write_all_at(b"e", 4).unwrap();
+    sim.rot(path, 1, 0x20).unwrap();
+    let read = |mode| {
+        let mut bytes = [0; 5];
+        let file = sim.disk().open(path, mode).unwrap();
+        file.read_exact_at(&mut bytes[..4], 0).unwrap();
+        bytes[..4].to_vec()
+    };
+    assert_eq!(read(OpenMode::Read), b"abcd");
+    file.sync_data().unwrap();
+    sim.power_cut();
+    assert_eq!(
+        read(OpenMode::Read),
+        b"abcd",
+        "the whole sector was written again"
+    );
+    sim.rot(path, 1, 0x20).unwrap();
+    assert_eq!(read(OpenMode::ReadDirect), b"aBcd");
+    assert_eq!(read(OpenMode::Read), b"abcd");
+    sim.power_cut();
+    assert_eq!(read(OpenMode::Read), b"aBcd");
+    let direct = sim.disk().open(path, OpenMode::ReadDirect).unwrap();
+    assert!(direct.write_all_at(b"x", 0).is_err());
+}

@@ -79,7 +79,7 @@ pub(crate) fn check_segment(
     }))
 }
 
-fn mismatch(
+pub(crate) fn mismatch(
     partition: PartitionId,
     entry: &SegmentEntry,
     header: &SegmentHeader,

@@ -11,3 +11,4 @@ mod harness;
 mod model;
 mod prefix_and_suffix;
 mod real_disk;
+mod scrubbing;

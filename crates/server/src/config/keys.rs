@@ -240,6 +240,23 @@ pub(super) const KEYS: &[Key] = &[
          none."
     ),
     number!(
+        "storage",
+        "scrub_bytes_per_second",
+        0,
+        64 * KIB * MIB,
+        scrub_bytes_per_second,
+        "How fast sealed segments are read from the disk, past the page cache, to look for rot where nobody \
+         reads. 0 turns it off: rot is then found by whoever reads it."
+    ),
+    number!(
+        "storage",
+        "scrub_interval_ms",
+        SECOND_MS,
+        365 * 24 * HOUR_MS,
+        scrub_interval_ms,
+        "How often all sealed segments are read at most. At the speed above a round may take longer."
+    ),
+    number!(
         "limits",
         "max_record_bytes",
         1,
