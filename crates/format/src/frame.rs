@@ -1,5 +1,7 @@
 //! The frame header: 128 bytes before each batch, bound to its place in its segment.
 
+use std::ops::Range;
+
 use crate::error::FrameError;
 use crate::layout::Field;
 use crate::offset::{Offset, Position};
@@ -261,6 +263,61 @@ impl FrameHeader {
         };
         decoded.check(at::FRAME_LEN.u32(header))?;
         Ok((decoded, crc))
+    }
+
+    /// Gives a frame another place: stamps the local part of the header that `frame` begins with
+    /// anew, for position `at` of the segment with `salt`, and returns the header_crc it stored. The
+    /// logical part, extensions among it, stays as it is.
+    ///
+    /// Panics when `frame` is shorter than its header, which has to have been decoded before.
+    pub fn restamp(
+        frame: &mut [u8],
+        salt: u64,
+        at: Position,
+        durable_upto: Position,
+        prev_header_crc: u32,
+    ) -> u32 {
+        let header_len = usize::from(at::HEADER_LEN.u16(frame));
+        let header = &mut frame[..header_len];
+        let (_, local) = header.split_at_mut(header_len - LOCAL_LEN);
+        local_at::DURABLE_UPTO.put(local, durable_upto.get().to_le_bytes());
+        local_at::PREV_HEADER_CRC.put(local, prev_header_crc.to_le_bytes());
+        let crc = header_crc(salt, at, header);
+        let (_, local) = header.split_at_mut(header_len - LOCAL_LEN);
+        local_at::HEADER_CRC.put(local, crc.to_le_bytes());
+        crc
+    }
+
+    /// The header of a gap: a frame without payload over offsets whose records are lost. It has the
+    /// index of the last frame that was lost, which may be more than one after the frame before.
+    ///
+    /// Panics when there is no offset, or more than fit into a u32.
+    pub fn gap(offsets: Range<Offset>, epoch: u64, entry_index: u64, append_ms: i64) -> Self {
+        let span = u32::try_from(offsets.end - offsets.start).expect("a gap's offsets fit");
+        assert!(span > 0, "a gap has offsets");
+        Self {
+            kind: FrameKind::Gap,
+            codec: Codec::None,
+            transactional: false,
+            header_len: FRAME_HEADER_LEN as u16,
+            payload_len: 0,
+            payload_crc: 0,
+            base_offset: offsets.start,
+            offset_span: span,
+            record_count: 0,
+            leader_epoch: epoch,
+            entry_index,
+            append_ms,
+            max_timestamp_ms: append_ms,
+            producer_id: [0; 16],
+            sequence: 0,
+            producer_epoch: 0,
+            routing_count: 0,
+            uncompressed_len: 0,
+            client_crc: 0,
+            durable_upto: Position::ZERO,
+            prev_header_crc: 0,
+        }
     }
 
     /// Whether the fields agree with each other and with the limits.

@@ -42,8 +42,9 @@ pub use manifest::{
 };
 pub use names::{
     ASIDE_DIR, FLOOR_NAME, IDENTITY_NAME, IDENTITY_TEMP_NAME, LOCK_NAME, MANIFEST_NAME,
-    MANIFEST_TEMP_NAME, PARTITIONS_DIR, RESERVE_NAME, index_name, parse_index_name,
-    parse_partition_dir_name, parse_segment_name, partition_dir_name, segment_name,
+    MANIFEST_TEMP_NAME, PARTITIONS_DIR, RESERVE_NAME, index_name, is_segment_temp_name,
+    manifest_aside_name, parse_index_name, parse_partition_dir_name, parse_segment_name,
+    partition_dir_name, segment_name, segment_temp_name,
 };
 pub use offset::{Generation, Offset, PartitionId, Position};
 pub use record::{MAX_BROKER_BYTES, Record, RecordLimits, Records};

@@ -169,8 +169,15 @@ impl Manifest {
                 Some(last) if segment.start_offset < last.end_offset => {
                     "overlaps with the one before"
                 }
-                Some(last) if segment.generation <= last.generation => {
-                    "is not of a later generation than the one before"
+                Some(last) if segment.generation < last.generation => {
+                    "is of an earlier generation than the one before"
+                }
+                // Repair puts segments of the same generation behind one that it has cut.
+                Some(last)
+                    if segment.generation == last.generation
+                        && segment.base_offset == last.base_offset =>
+                {
+                    "has the generation and the base of the one before"
                 }
                 _ => return Ok(()),
             }

@@ -26,11 +26,29 @@ pub const ASIDE_DIR: &str = "aside";
 
 const SEGMENT_SUFFIX: &str = ".segment";
 const INDEX_SUFFIX: &str = ".index";
+const TEMP_SUFFIX: &str = ".tmp";
 
 /// The name of a segment file: its base offset in 20 digits, and the first 8 hex
 /// digits of its id.
 pub fn segment_name(base: Offset, id: Uuid) -> String {
     format!("{}{SEGMENT_SUFFIX}", stem(base, id))
+}
+
+/// The name of a segment file that repair has not finished: no one takes it for a segment.
+pub fn segment_temp_name(base: Offset, id: Uuid) -> String {
+    format!("{}{TEMP_SUFFIX}", segment_name(base, id))
+}
+
+/// Whether this is the name of a segment file that a repair has left unfinished.
+pub fn is_segment_temp_name(name: &str) -> bool {
+    name.strip_suffix(TEMP_SUFFIX)
+        .is_some_and(|name| parse_segment_name(name).is_some())
+}
+
+/// The name that a MANIFEST is kept under, aside, once repair has replaced it; `id` tells it from others.
+pub fn manifest_aside_name(id: Uuid) -> String {
+    let [a, b, c, d, ..] = id.into_bytes();
+    format!("{MANIFEST_NAME}-{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 /// The name of a segment's index file.
@@ -94,6 +112,11 @@ mod tests {
             Some((base, [0x0A, 0x1B, 0x2C, 0x3D]))
         );
         assert!(ID.to_string().starts_with("0a1b2c3d"));
+        let unfinished = segment_temp_name(base, ID);
+        assert_eq!(unfinished, "00000000000000184467-0a1b2c3d.segment.tmp");
+        assert!(is_segment_temp_name(&unfinished) && parse_segment_name(&unfinished).is_none());
+        assert!(!is_segment_temp_name(MANIFEST_TEMP_NAME));
+        assert_eq!(manifest_aside_name(ID), "MANIFEST-0a1b2c3d");
         assert_eq!(partition_dir_name(PartitionId::new(7)), "0000000007");
         let wide = PartitionId::new(12_345_678_901);
         assert_eq!(parse_partition_dir_name("12345678901"), Some(wide));

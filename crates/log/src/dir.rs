@@ -97,6 +97,20 @@ impl PartitionDir {
             .map_err(LogError::sync(&self.path))
     }
 
+    /// Puts a copy of a file's bytes aside, durably, before the file is replaced.
+    pub(crate) fn keep_copy(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, LogError> {
+        let aside = self.path.join(ASIDE_DIR);
+        self.disk
+            .create_dir_all(&aside)
+            .map_err(LogError::io("create", &aside))?;
+        let copy = aside.join(name);
+        self.write_new_file(&copy, bytes)?;
+        for dir in [&aside, &self.path] {
+            self.disk.sync_dir(dir).map_err(LogError::io("sync", dir))?;
+        }
+        Ok(copy)
+    }
+
     /// Writes a file that nothing refers to yet and syncs it; a failure removes it again.
     fn write_new_file(&self, path: &Path, bytes: &[u8]) -> Result<(), LogError> {
         let file = self

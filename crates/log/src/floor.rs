@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use flowstone_disk::{Disk, File, OpenMode};
 use flowstone_format::{
-    FLOOR_HEADER_LEN, FLOOR_NAME, FLOOR_SLOT_LEN, FloorSlot, PartitionId, check_floor_header,
-    floor_header, floor_slot_positions,
+    FLOOR_BLOCK_LEN, FLOOR_HEADER_LEN, FLOOR_NAME, FLOOR_SLOT_LEN, FLOOR_SLOTS_PER_BLOCK,
+    FloorSlot, PartitionId, check_floor_header, floor_header, floor_slot_positions,
 };
 
 use crate::error::LogError;
@@ -102,6 +102,35 @@ impl Floor {
             }
         }
         Ok(newest)
+    }
+
+    /// The greatest id of a partition that has a slot, readable or not.
+    ///
+    /// # Errors
+    /// A read error.
+    pub fn highest(&self) -> Result<Option<PartitionId>, LogError> {
+        let len = self.len()?;
+        let blocks = len
+            .saturating_sub(FLOOR_HEADER_LEN)
+            .div_ceil(FLOOR_BLOCK_LEN);
+        for block in (0..blocks).rev() {
+            for number in (0..FLOOR_SLOTS_PER_BLOCK).rev() {
+                let partition = PartitionId::new(block * FLOOR_SLOTS_PER_BLOCK + number);
+                for at in floor_slot_positions(partition) {
+                    let mut bytes = [0; FLOOR_SLOT_LEN];
+                    if at + FLOOR_SLOT_LEN as u64 > len {
+                        continue;
+                    }
+                    self.file
+                        .read_exact_at(&mut bytes, at)
+                        .map_err(LogError::io("read", &self.path))?;
+                    if bytes != [0; FLOOR_SLOT_LEN] {
+                        return Ok(Some(partition));
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Writes the newest slot of a partition over its older one; durable only after [`Floor::sync`].

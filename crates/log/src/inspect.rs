@@ -108,6 +108,21 @@ pub fn inspect(
     partition: PartitionId,
     mut on_frame: impl FnMut(&SegmentEntry, &FrameReport),
 ) -> Result<PartitionReport, LogError> {
+    inspect_payloads(disk, data_dir, partition, |segment, frame, _| {
+        on_frame(segment, frame);
+    })
+}
+
+/// The same, and `on_frame` gets the stored payload of each frame as well.
+///
+/// # Errors
+/// As [`inspect`].
+pub fn inspect_payloads(
+    disk: &Arc<dyn Disk>,
+    data_dir: &Path,
+    partition: PartitionId,
+    mut on_frame: impl FnMut(&SegmentEntry, &FrameReport, &[u8]),
+) -> Result<PartitionReport, LogError> {
     let path = data_dir
         .join(PARTITIONS_DIR)
         .join(partition_dir_name(partition));
@@ -156,7 +171,8 @@ fn read_manifest(
 ) -> Result<Option<Manifest>, LogError> {
     let detail = match dir.read_file(&dir.manifest_path())? {
         Some(bytes) => match Manifest::decode(&bytes) {
-            Ok(manifest) => return Ok(Some(manifest)),
+            Ok(manifest) if manifest.partition == report.partition => return Ok(Some(manifest)),
+            Ok(other) => format!("the MANIFEST is of partition {}", other.partition),
             Err(error) => error.to_string(),
         },
         None => {
@@ -192,7 +208,7 @@ fn walk(
     entry: &SegmentEntry,
     previous: Option<&SegmentEntry>,
     report: &mut PartitionReport,
-    on_frame: &mut impl FnMut(&SegmentEntry, &FrameReport),
+    on_frame: &mut impl FnMut(&SegmentEntry, &FrameReport, &[u8]),
 ) -> Result<(), LogError> {
     let path = dir.segment_path(entry.base_offset, entry.id);
     let file = dir
@@ -227,7 +243,7 @@ fn walk(
             position,
             header: header.clone(),
         };
-        on_frame(entry, &frame);
+        on_frame(entry, &frame, payload);
     };
     let wrong = match entry.state {
         SegmentState::Active => {

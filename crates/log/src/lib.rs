@@ -9,6 +9,7 @@ pub mod inspect;
 mod log;
 mod reader;
 mod recover;
+pub mod repair;
 mod retain;
 mod scan;
 mod scrub;

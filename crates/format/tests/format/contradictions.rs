@@ -75,12 +75,18 @@ fn segments_that_contradict_each_other_are_refused() {
         (1, "overlaps with the one before", |m| {
             m.segments[0].end_offset = Offset::new(11);
         }),
-        (1, "is not of a later generation than the one before", |m| {
-            m.segments[1].generation = Generation::new(1);
-        }),
-        (2, "is not of a later generation than the one before", |m| {
+        (2, "is of an earlier generation than the one before", |m| {
             m.segments[2].generation = Generation::new(1);
         }),
+        (
+            1,
+            "has the generation and the base of the one before",
+            |m| {
+                m.segments[1].generation = m.segments[0].generation;
+                m.segments[1].base_offset = m.segments[0].base_offset;
+                m.segments[0].end_offset = m.segments[0].base_offset;
+            },
+        ),
     ];
     assert_eq!(
         Manifest::decode(&three_segments().encode()),

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use flowstone_format as format;
 use flowstone_format::{
     Codec, Field, FloorSlot, FrameHeader, FrameKind, Identity, IndexEntry, Location, Manifest,
-    PartitionId, SegmentEntry, SegmentHeader, SegmentIndex, SegmentState, floor_slot_positions,
+    Offset, PartitionId, Position, SegmentEntry, SegmentHeader, SegmentIndex, SegmentState,
+    floor_slot_positions,
 };
 
 /// The cells of the first table with this first column below this heading.
@@ -184,6 +185,55 @@ fn values_of_kinds_codecs_locations_and_states_are_those_of_the_page() {
         let told: Vec<_> = rows.map(|row| (row[0].clone(), row[1].clone())).collect();
         assert_eq!(told, real, "{column}");
     }
+}
+
+#[test]
+fn a_gap_frame_is_as_the_page_says() {
+    let offsets = Offset::new(7)..Offset::new(12);
+    let gap = FrameHeader::gap(offsets, 3, 41, 1_700_000_000_000);
+    let mut bytes = [0; format::FRAME_HEADER_LEN];
+    let place = Position::new(4096);
+    let crc = gap.encode(99, place, &mut bytes);
+    assert_eq!(
+        FrameHeader::decode(&bytes, 99, place),
+        Ok((gap.clone(), crc))
+    );
+    assert_eq!(gap.check_payload(&[]), Ok(()));
+    for row in table("### Gap frame", "field") {
+        let says = &row[1];
+        let holds = match row[0].as_str() {
+            "payload_len" => (gap.payload_len, says.as_str()) == (0, "0"),
+            "payload_crc" => (gap.payload_crc, says.as_str()) == (0, "0"),
+            "offset_span" => gap.offset_span == 5 && says.ends_with("at least 1"),
+            "record_count" => (gap.record_count, says.as_str()) == (0, "0"),
+            "leader_epoch" => gap.leader_epoch == 3,
+            "entry_index" => gap.entry_index == 41 && says.ends_with("may skip"),
+            "append_ms" => gap.append_ms == 1_700_000_000_000,
+            "max_timestamp_ms" => gap.max_timestamp_ms == gap.append_ms && says == "append_ms",
+            "producer_id" => gap.producer_id == [0; 16] && says == "zero",
+            "routing_count" => (gap.routing_count, says.as_str()) == (0, "0"),
+            "uncompressed_len" => (gap.uncompressed_len, says.as_str()) == (0, "0"),
+            other => panic!("no field is called {other}"),
+        };
+        assert!(holds, "{row:?}");
+    }
+}
+
+#[test]
+fn a_frame_that_is_stamped_anew_is_the_same_in_another_place() {
+    let gap = FrameHeader::gap(Offset::new(1)..Offset::new(2), 1, 1, 5);
+    let mut bytes = [0; format::FRAME_HEADER_LEN];
+    gap.encode(1, Position::new(4096), &mut bytes);
+    let place = Position::new(9000);
+    let crc = FrameHeader::restamp(&mut bytes, 2, place, Position::new(8000), 77);
+    let (moved, found) = FrameHeader::decode(&bytes, 2, place).unwrap();
+    assert_eq!(found, crc);
+    let expected = FrameHeader {
+        durable_upto: Position::new(8000),
+        prev_header_crc: 77,
+        ..gap
+    };
+    assert_eq!(moved, expected);
 }
 
 #[test]

@@ -79,6 +79,7 @@ pub(crate) fn check_segment(
     }))
 }
 
+/// What a listed segment's header says otherwise than its entry.
 pub(crate) fn mismatch(
     partition: PartitionId,
     entry: &SegmentEntry,

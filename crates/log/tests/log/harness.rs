@@ -42,6 +42,21 @@ impl Rig {
         }
     }
 
+    /// The same machine once more: what is done to one shows nothing in the other.
+    pub(crate) fn fork(&self) -> Self {
+        self.fork_with(self.seed)
+    }
+
+    /// The same, with power cuts by another seed.
+    pub(crate) fn fork_with(&self, seed: u64) -> Self {
+        Self {
+            disk: self.disk.fork(seed),
+            clock: self.clock.clone(),
+            config: self.config,
+            seed,
+        }
+    }
+
     pub(crate) fn dir(&self) -> PathBuf {
         Path::new(DATA_DIR)
             .join("partitions")

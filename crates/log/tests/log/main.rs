@@ -11,4 +11,7 @@ mod harness;
 mod model;
 mod prefix_and_suffix;
 mod real_disk;
+mod repair;
+mod repair_crash;
+mod repair_manifest;
 mod scrubbing;

@@ -1,0 +1,152 @@
+//! Repair where the MANIFEST itself is lost, rotten, old or new.
+
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "what is lost is a list of ranges"
+)]
+
+use flowstone_disk::{Disk, OpenMode};
+use flowstone_format::{FrameKind, Offset};
+use flowstone_log::LogError;
+
+use crate::harness::{Rig, values};
+use crate::repair::{check, fill, flip, frames, plan, repaired};
+
+#[test]
+fn a_lost_manifest_is_made_anew_from_the_headers() {
+    let base = Rig::new(1);
+    let written = fill(&base);
+    let end = written.len() as u64;
+    let manifest = base.dir().join("MANIFEST");
+
+    let rig = base.fork();
+    rig.disk.remove_file(&manifest).unwrap();
+    let plan = plan(&rig, 0).unwrap();
+    assert_eq!(plan.manifest_rebuilt.as_deref(), Some("it is missing"));
+    assert_eq!(repaired(&rig, 0), []);
+    check(&rig, &written, &[], end);
+
+    let rig = base.fork();
+    flip(&rig, &manifest, 70);
+    let rotten = rig.bytes_of(&manifest);
+    assert_eq!(repaired(&rig, 0), []);
+    let aside = rig.disk.list(&rig.dir().join("aside")).unwrap();
+    assert!(aside[0].name.starts_with("MANIFEST-"), "{aside:?}");
+    assert_eq!(
+        rig.bytes_of(&rig.dir().join("aside").join(&aside[0].name)),
+        rotten
+    );
+    check(&rig, &written, &[], end);
+
+    // With a segment in the middle gone, too.
+    let rig = base.fork();
+    rig.disk.remove_file(&manifest).unwrap();
+    let middle = rig.segment_files().remove(1);
+    rig.disk.remove_file(&middle).unwrap();
+    let own: Vec<_> = frames(&base)
+        .into_iter()
+        .filter(|frame| frame.3 == middle)
+        .collect();
+    let lost = repaired(&rig, 0);
+    assert_eq!(lost, [own[0].1.start..own.last().unwrap().1.end]);
+    check(&rig, &written, &lost, end);
+
+    // All gone: what FLOOR knows is a gap.
+    let rig = base.fork();
+    rig.disk.remove_dir_all(&rig.dir()).unwrap();
+    let lost = repaired(&rig, 0);
+    assert_eq!(lost, [0..end]);
+    check(&rig, &written, &lost, end);
+}
+
+#[test]
+fn what_was_cut_off_stays_cut_off_when_the_manifest_is_made_anew() {
+    let rig = Rig::new(1);
+    let written = fill(&rig);
+    let end = written.len() as u64;
+    let mut log = rig.open_log();
+    // Three frames that are never acknowledged, and others in their place.
+    for n in 0..3 {
+        rig.append(&mut log, &values([["a", "b", "c"][n]])).unwrap();
+    }
+    log.truncate(Offset::new(end)).unwrap();
+    rig.put(&mut log, &values(["in their place"])).unwrap();
+    drop(log);
+    rig.disk.remove_file(&rig.dir().join("MANIFEST")).unwrap();
+    assert_eq!(repaired(&rig, 0), []);
+    let mut written = written;
+    written.insert(end, b"in their place".to_vec());
+    check(&rig, &written, &[], end + 1);
+}
+
+#[test]
+fn an_older_manifest_is_brought_up_to_date() {
+    let rig = Rig::new(1);
+    let mut written = fill(&rig);
+    let end = written.len() as u64;
+    let manifest = rig.dir().join("MANIFEST");
+    let older = rig.bytes_of(&manifest);
+    let mut log = rig.open_log();
+    log.roll().unwrap();
+    rig.put(&mut log, &values(["in a later segment"])).unwrap();
+    drop(log);
+    rig.disk.remove_file(&manifest).unwrap();
+    let file = rig.disk.open(&manifest, OpenMode::CreateNew).unwrap();
+    file.write_all_at(&older, 0).unwrap();
+    assert_eq!(repaired(&rig, 0), []);
+    written.insert(end, b"in a later segment".to_vec());
+    check(&rig, &written, &[], end + 1);
+}
+
+#[test]
+fn a_partition_is_repaired_again_and_again_and_still_made_anew_from_its_headers() {
+    let rig = Rig::new(1);
+    let written = fill(&rig);
+    let end = written.len() as u64;
+    let mut lost = Vec::new();
+    // Every time a frame of the first segment, from behind to before, then in what repair has written.
+    for number in [4, 2, 1, 5] {
+        let (kind, _, bytes, path) = frames(&rig).remove(number);
+        flip(&rig, &path, bytes.start + 20);
+        let again = repaired(&rig, 0);
+        if kind == FrameKind::Data {
+            lost.extend(again);
+        }
+    }
+    let rig_without = rig.fork();
+    check(&rig, &written, &lost, end);
+    rig_without
+        .disk
+        .remove_file(&rig.dir().join("MANIFEST"))
+        .unwrap();
+    assert_eq!(repaired(&rig_without, 0), []);
+    check(&rig_without, &written, &lost, end);
+}
+
+#[test]
+fn a_newer_manifest_or_frame_is_refused_untouched() {
+    let rig = Rig::new(1);
+    fill(&rig);
+    let path = rig.dir().join("MANIFEST");
+    let mut bytes = rig.bytes_of(&path);
+    bytes[4] = 9;
+    let end = bytes.len() - 4;
+    let crc = crc32(&bytes[..end]);
+    bytes[end..].copy_from_slice(&crc.to_le_bytes());
+    rig.overwrite(&path, 0, &bytes);
+    let error = plan(&rig, 0).unwrap_err();
+    assert!(matches!(error, LogError::Header { .. }), "{error}");
+}
+
+/// CRC-32 of IEEE, by the bit: the log itself has no checksums in it.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 {
+                crc >> 1 ^ 0xEDB8_8320
+            } else {
+                crc >> 1
+            }
+        })
+    })
+}
