@@ -79,6 +79,9 @@ mod tests {
         ten[9] = 0x02;
         assert_eq!(read(&ten, 0), Err(VarintError::TooLong));
         assert_eq!(read(&[0xff; 11], 0), Err(VarintError::TooLong));
+        assert_eq!(read(&[0xff; 10], 0), Err(VarintError::TooLong));
         assert_eq!(read(&[0xff; 9], 0), Err(VarintError::Truncated));
+        assert_eq!(read(&[0xff; 18], 9), Err(VarintError::Truncated));
+        assert_eq!(read(&[0xff; 19], 9), Err(VarintError::TooLong));
     }
 }

@@ -10,6 +10,20 @@ use uuid::Uuid;
 
 use crate::samples::{self, reseal, sample};
 
+/// Whatever is too short for its own head is refused before a field of it is read.
+#[test]
+fn a_structure_without_a_whole_head_is_refused() {
+    for len in 4..20 {
+        let mut bytes = vec![0; len];
+        bytes[..4].copy_from_slice(&flowstone_format::MANIFEST_MAGIC);
+        if len >= 8 {
+            reseal(&mut bytes);
+        }
+        let error = Manifest::decode(&bytes).unwrap_err().to_string();
+        assert!(error.contains(&format!("{len} bytes")), "{error}");
+    }
+}
+
 #[test]
 fn a_segment_without_room_is_refused() {
     let mut runner = TestRunner::deterministic();
@@ -137,9 +151,10 @@ fn an_index_of_another_segment_or_with_falling_entries_is_refused() {
     let error = SegmentIndex::decode(&bytes, other).unwrap_err().to_string();
     let expected = format!("index: it belongs to segment {id}, not {other}");
     assert_eq!(error, expected);
-    for at in [0, 8, 16] {
+    // Offsets and positions ascend, so that the same once more is refused too; times may stay.
+    for (at, value) in [(0, 0), (8, 0), (16, 0), (0, 1), (8, 1)] {
         let mut falling = bytes.clone();
-        falling[40 + 24 + at] = 0;
+        falling[40 + 24 + at] = value;
         reseal(&mut falling);
         let error = SegmentIndex::decode(&falling, id).unwrap_err().to_string();
         assert!(

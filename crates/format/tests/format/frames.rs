@@ -1,8 +1,9 @@
 //! Frame headers that are damaged, cut, of another place, or too new.
 
 use flowstone_format::{
-    Codec, FRAME_HEADER_LEN, FrameError, FrameHeader, FrameKind, MAX_HEADER_LEN, MAX_PAYLOAD_LEN,
-    MAX_UNCOMPRESSED_LEN, Offset, Position,
+    BatchMeta, Codec, FRAME_HEADER_LEN, FrameError, FrameHeader, FrameKind, MAX_HEADER_LEN,
+    MAX_PAYLOAD_LEN, MAX_UNCOMPRESSED_LEN, Offset, Position, RecordErrorKind, RecordLimits,
+    build_batch,
 };
 
 use crate::targets;
@@ -214,4 +215,53 @@ fn a_payload_is_held_against_length_and_crc() {
     );
     let rotten = header.check_payload(b"layer by bayer");
     assert_eq!(rotten, Err(FrameError::BadPayloadCrc));
+}
+
+/// A run of one record with a value of this many bytes, at least 2 MiB.
+fn one_record(value_len: usize) -> Vec<u8> {
+    let varint = |value: usize| {
+        [0, 7, 14, 21]
+            .map(|shift| (value >> shift) as u8 & 0x7f | if shift < 21 { 0x80 } else { 0 })
+    };
+    let mut run = vec![0x0A];
+    run.extend(varint(value_len + 5));
+    run.push(0x12);
+    run.extend(varint(value_len));
+    run.resize(run.len() + value_len, b'v');
+    run
+}
+
+#[test]
+fn a_payload_may_have_its_greatest_length_and_no_byte_more() {
+    let meta = BatchMeta {
+        base_offset: Offset::ZERO,
+        leader_epoch: 1,
+        entry_index: 1,
+        append_ms: 1_700_000_000_000,
+        producer_id: [0; 16],
+        sequence: 0,
+        producer_epoch: 0,
+        routing_count: 1,
+        client_crc: 0,
+    };
+    // What stands before in the buffer does not count.
+    let mut out = vec![0xEE; 1000];
+    let mut build = |value_len| {
+        out.truncate(1000);
+        let run = one_record(value_len);
+        let whole = 0..run.len();
+        let runs = std::slice::from_ref(&whole);
+        build_batch(&mut out, &run, runs, &meta, &RecordLimits::NONE)
+            .map(|header| header.payload_len)
+    };
+    let overhead = build(4 << 20).unwrap() - (4 << 20);
+    let most = (MAX_PAYLOAD_LEN - overhead) as usize;
+    assert_eq!(build(most), Ok(MAX_PAYLOAD_LEN));
+    let error = build(most + 1).unwrap_err();
+    assert_eq!(
+        error.kind,
+        RecordErrorKind::BatchTooLarge {
+            limit: MAX_PAYLOAD_LEN
+        }
+    );
 }

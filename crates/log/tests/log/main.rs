@@ -6,6 +6,8 @@ mod append_and_read;
 mod crash_points;
 mod damage;
 mod disk_errors;
+mod entry_indexes;
+mod floor_slots;
 mod found_damage;
 mod harness;
 mod model;

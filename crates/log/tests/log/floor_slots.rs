@@ -1,0 +1,82 @@
+//! FLOOR's two slots of a partition: the newer one holds, and is never the one that is written over.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use flowstone_disk::{Disk, OpKind};
+use flowstone_format::{
+    FLOOR_NAME, FLOOR_SLOT_LEN, FloorSlot, Generation, Offset, Position, floor_slot_positions,
+};
+use flowstone_log::Floor;
+
+use crate::harness::{DATA_DIR, PARTITION, Rig};
+
+fn slot(offset: u64) -> FloorSlot {
+    FloorSlot {
+        partition: PARTITION,
+        generation: Generation::new(1),
+        offset: Offset::new(offset),
+        position: Position::new(4096 + offset),
+        counter: 0,
+    }
+}
+
+fn offset_of(floor: &Floor) -> Option<u64> {
+    let newest = floor.get(PARTITION).unwrap();
+    newest.map(|slot| slot.offset.get())
+}
+
+#[test]
+fn every_write_goes_to_the_older_slot_and_counts_on() {
+    let rig = Rig::new(1);
+    let (_, floor) = rig.open().unwrap();
+    let places = floor_slot_positions(PARTITION);
+    for offset in 1..6 {
+        rig.disk.start_trace();
+        floor.put(slot(offset)).unwrap();
+        let written = rig.disk.take_trace();
+        let written: Vec<_> = written
+            .iter()
+            .filter(|op| op.kind == OpKind::Write)
+            .map(|op| op.at)
+            .collect();
+        let other = places[usize::from(offset % 2 == 0)];
+        assert_eq!(written, [other]);
+        let newest = floor.get(PARTITION).unwrap().unwrap();
+        assert_eq!((newest.offset.get(), newest.counter), (offset, offset));
+    }
+}
+
+#[test]
+fn when_one_slot_is_unreadable_the_other_holds_and_the_next_write_goes_over_the_unreadable_one() {
+    for newest in [4, 5] {
+        let rig = Rig::new(1);
+        let (_, floor) = rig.open().unwrap();
+        for offset in 1..=newest {
+            floor.put(slot(offset)).unwrap();
+        }
+        let at = floor_slot_positions(PARTITION)[usize::from(newest % 2 == 0)];
+        let path = Path::new(DATA_DIR).join(FLOOR_NAME);
+        rig.overwrite(&path, at + 9, &[0xEE; FLOOR_SLOT_LEN - 9]);
+        assert_eq!(offset_of(&floor), Some(newest - 1));
+        floor.put(slot(99)).unwrap();
+        assert_eq!(offset_of(&floor), Some(99));
+        // The slot that held meanwhile was not touched.
+        rig.overwrite(&path, at, &[0; FLOOR_SLOT_LEN]);
+        assert_eq!(offset_of(&floor), Some(newest - 1));
+    }
+}
+
+#[test]
+fn a_tool_reads_floor_where_there_is_one_and_fails_where_it_cannot() {
+    let rig = Rig::new(1);
+    let disk: Arc<dyn Disk> = rig.disk.disk();
+    let open = || Floor::open_read_only(&disk, Path::new(DATA_DIR));
+    assert!(open().unwrap().is_none());
+    let (_, floor) = rig.open().unwrap();
+    floor.put(slot(3)).unwrap();
+    assert_eq!(offset_of(&open().unwrap().unwrap()), Some(3));
+    rig.disk
+        .fail_nth(OpKind::Open, 1, std::io::ErrorKind::PermissionDenied);
+    assert!(open().is_err(), "what cannot be opened is not absent");
+}
