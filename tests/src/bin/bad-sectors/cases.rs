@@ -240,6 +240,9 @@ async fn in_use(rig: &mut Rig, file: &Path, page: usize) -> Result<String, Strin
     tokio::time::sleep(HELD / 3).await;
     spoil_in_use(rig, file, page)?;
     let answer = reader.await.map_err(|error| error.to_string())?;
+    if !server.process().closes_its_outputs(WAIT) {
+        return Err(format!("it lives on, and answered {answer:?}"));
+    }
     let status = server.process().wait(WAIT);
     tracer.wait(WAIT);
     if status.signal() != Some(SIGBUS) || answer.is_ok() {
