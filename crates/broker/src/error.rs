@@ -240,8 +240,8 @@ pub enum OpenError {
     },
     /// The metadata log, which everything depends on, cannot be read.
     #[error(
-        "the metadata log in {path} is damaged ({detail}): restore the directory from a backup; \
-         nothing was changed",
+        "the metadata log in {path} is damaged ({detail}): if the disk cannot be read, mend that and \
+         start again, else restore the directory from a backup; nothing was changed",
         path = path.display()
     )]
     MetadataDamaged {

@@ -109,7 +109,7 @@ impl Subject {
         if has_floor {
             let slot = log.floor().expect("there is an active segment");
             // Both slots are written, as in the life of a broker.
-            floor.put(slot.clone()).expect("FLOOR is written");
+            floor.put(slot).expect("FLOOR is written");
             floor.put(slot).expect("FLOOR is written");
         }
         let (stored, ends, timestamps) = read_stored(&log);
