@@ -15,7 +15,7 @@ pub(crate) enum End {
     Missed,
     /// It ended before it was ready, and said why.
     Refused,
-    /// It served, but for some partitions.
+    /// It served, but for some partitions in the end.
     Offline,
     /// It ended by itself.
     Ended,

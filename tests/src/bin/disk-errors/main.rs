@@ -152,7 +152,7 @@ struct Row {
 
 const ENDS: [(End, &str); 7] = [
     (End::Refused, "refused to start"),
-    (End::Offline, "partition offline"),
+    (End::Offline, "a partition did not serve"),
     (End::Ended, "process ended"),
     (End::Failed, "calls failed"),
     (End::EndedBadly, "told at the stop"),
