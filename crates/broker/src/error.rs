@@ -127,6 +127,9 @@ pub enum Error {
         /// Its value.
         value: u64,
     },
+    /// The process has as many files open as the system lets it have.
+    #[error("the broker has as many files open as the system lets it have")]
+    TooManyOpenFiles,
     /// There is no room for the records. Reads go on.
     #[error("the disk is full")]
     DiskFull,
@@ -260,6 +263,16 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong.
         detail: String,
+    },
+    /// The process may not have as many files open as it needs.
+    #[error(
+        "{path} cannot be opened: the broker may not have more files open; raise the limit (`ulimit -n`, \
+         or LimitNOFILE= of the service): each partition with records takes one, and each connection",
+        path = path.display()
+    )]
+    TooManyOpenFiles {
+        /// What could not be opened.
+        path: PathBuf,
     },
     /// A setting is out of its range.
     #[error("setting {field} is invalid: {detail}")]

@@ -67,7 +67,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         env,
     };
     let began = core.env.clock.monotonic();
-    open_topics(&core);
+    open_topics(&core)?;
     core.reserve.stand_up();
     // Locked once: the event holds all its fields at the same time.
     let (topics, partitions) = {
@@ -100,6 +100,7 @@ fn open_floor(config: &BrokerConfig, env: &Env) -> Result<FloorKeeper, OpenError
                 path,
                 detail: source.to_string(),
             },
+            LogError::TooManyOpenFiles { path, .. } => OpenError::TooManyOpenFiles { path },
             error => OpenError::Io {
                 operation: "open",
                 path: path.clone(),
@@ -147,6 +148,7 @@ fn open_metadata(
             path,
             detail: error.to_string(),
         },
+        ReplayError::TooManyOpenFiles => OpenError::TooManyOpenFiles { path },
         ReplayError::Damaged { detail } => OpenError::MetadataDamaged { path, detail },
     })
 }
@@ -164,6 +166,7 @@ fn open_offsets(
             path,
             detail: error.to_string(),
         }),
+        Err(ReplayError::TooManyOpenFiles) => Err(OpenError::TooManyOpenFiles { path }),
         Err(ReplayError::Damaged { detail }) => {
             let path = path.display();
             tracing::error!(
@@ -212,12 +215,15 @@ fn open_internal(
     if let Some(refusal) = opened.as_ref().err().and_then(newer_format) {
         return Err(refusal);
     }
+    if let Err(LogError::TooManyOpenFiles { path, .. }) = opened {
+        return Err(OpenError::TooManyOpenFiles { path });
+    }
     let partition = Partition::new(id, opened, bytes, label);
     Ok((Arc::new(partition), path))
 }
 
 /// Opens the partitions of all topics, several at a time if there are threads.
-fn open_topics(core: &Core) {
+fn open_topics(core: &Core) -> Result<(), OpenError> {
     let state = core.metadata.state();
     let topics: Vec<_> = state
         .topics()
@@ -240,7 +246,7 @@ fn open_topics(core: &Core) {
             })
             .collect()
     };
-    let mut opened = if threads == 1 {
+    let opened: Vec<_> = if threads == 1 {
         open(&numbered)
     } else {
         std::thread::scope(|scope| {
@@ -253,8 +259,17 @@ fn open_topics(core: &Core) {
             };
             parts.into_iter().flat_map(join).collect()
         })
+    };
+    // A start with partitions that are offline for want of descriptors would leave them so.
+    let unopened = opened
+        .iter()
+        .find(|partition| partition.refusal() == Some(Error::TooManyOpenFiles));
+    if let Some(partition) = unopened {
+        let dir = core.config.data_dir.join(PARTITIONS_DIR);
+        let path = dir.join(partition_dir_name(partition.id()));
+        return Err(OpenError::TooManyOpenFiles { path });
     }
-    .into_iter();
+    let mut opened = opened.into_iter();
     for (topic, state) in topics {
         let info = state.info();
         let count = info.spec.partition_count as usize;
@@ -264,4 +279,5 @@ fn open_topics(core: &Core) {
         });
         core.topics.insert(topic);
     }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use flowstone_disk::Env;
+use flowstone_disk::{Env, is_out_of_open_files};
 use flowstone_format::{
     FloorSlot, Offset, PARTITIONS_DIR, PartitionId, Position, partition_dir_name,
 };
@@ -88,8 +88,10 @@ impl Partition {
                     topic = %label.topic, partition = label.partition, id = id.get(), %error,
                     "a partition could not be opened and is offline"
                 );
-                let detail = error.to_string();
-                let _ = refusal.set(corrupt(&label, Offset::ZERO, detail));
+                let _ = refusal.set(match error {
+                    LogError::TooManyOpenFiles { .. } => Error::TooManyOpenFiles,
+                    error => corrupt(&label, Offset::ZERO, error.to_string()),
+                });
                 None
             }
         };
@@ -342,6 +344,9 @@ impl Partition {
                 high_watermark.get(),
             ),
             ReadError::Corrupt(damage) => corrupt(&self.label, damage.offset, damage.to_string()),
+            ReadError::Io { source, .. } if is_out_of_open_files(&source) => {
+                Error::TooManyOpenFiles
+            }
             error @ ReadError::Io { .. } => Error::Internal {
                 detail: error.to_string(),
             },
@@ -352,6 +357,7 @@ impl Partition {
     pub(crate) fn append_error(&self, error: &LogError) -> Error {
         match error {
             LogError::DiskFull { .. } => Error::DiskFull,
+            LogError::TooManyOpenFiles { .. } => Error::TooManyOpenFiles,
             LogError::Corrupt(damage) => corrupt(&self.label, damage.offset, damage.to_string()),
             LogError::Record(error) => (*error).into(),
             LogError::BatchTooLarge { .. } => Error::InvalidField {
@@ -374,9 +380,10 @@ impl Partition {
     /// What a failed trim or roll is answered with.
     pub(crate) fn change_error(&self, error: &LogError) -> Error {
         match error {
-            LogError::DiskFull { .. } | LogError::Corrupt(_) | LogError::SyncFailed { .. } => {
-                self.append_error(error)
-            }
+            LogError::DiskFull { .. }
+            | LogError::TooManyOpenFiles { .. }
+            | LogError::Corrupt(_)
+            | LogError::SyncFailed { .. } => self.append_error(error),
             error => Error::Internal {
                 detail: error.to_string(),
             },

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use flowstone_broker::OpenError;
 use flowstone_client::{Code, Error as ClientError};
+use flowstone_disk::is_out_of_open_files;
 use flowstone_server::{ConfigError, StartError};
 
 /// A failure that the command line itself found.
@@ -85,6 +86,11 @@ fn code_of(error: &(dyn StdError + 'static)) -> Option<u8> {
 }
 
 fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return is_out_of_open_files(error).then(|| {
+            "Raise the limit on open files: `ulimit -n`, or LimitNOFILE= of the service.".to_owned()
+        });
+    }
     let error = error.downcast_ref::<ClientError>()?;
     match (error.code(), error.reason()) {
         (Code::Unavailable, None) => Some(

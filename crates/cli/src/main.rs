@@ -18,9 +18,21 @@ mod units;
 use std::process::ExitCode;
 
 use clap::Parser;
+use flowstone_disk::{open_files_limit, raise_open_files_limit};
+
+/// With fewer open files the runtime itself cannot start, and would say so by a panic.
+const OPEN_FILES_LEAST: u64 = 32;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
+    if open_files_limit() < OPEN_FILES_LEAST
+        && let Ok(limit @ ..OPEN_FILES_LEAST) = raise_open_files_limit()
+    {
+        return exit::report(&anyhow::anyhow!(
+            "the system lets this process open {limit} files, and it takes {OPEN_FILES_LEAST} at least: \
+             raise the limit (`ulimit -n`, or LimitNOFILE= of the service)"
+        ));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -2,6 +2,7 @@
 
 mod direct;
 mod file;
+mod kept;
 mod map;
 mod open_files;
 
@@ -12,7 +13,7 @@ use std::sync::Arc;
 
 use crate::{DirEntry, Disk, File, Lock, OpenMode};
 
-pub use open_files::raise_open_files_limit;
+pub use open_files::{is_out_of_open_files, open_files_limit, raise_open_files_limit};
 
 /// The file systems of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +49,10 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        open_dir(path)?.sync_all()
+        match open_dir(path) {
+            Err(error) if is_out_of_open_files(&error) => kept::sync_instead(path, error),
+            dir => dir?.sync_all(),
+        }
     }
 
     fn sync_all(&self, path: &Path) -> io::Result<()> {
@@ -84,6 +88,7 @@ impl Disk for RealDisk {
             .create(true)
             .truncate(false)
             .open(path)?;
+        kept::keep(path)?;
         // flock(LOCK_EX | LOCK_NB): it belongs to the open file, so the kernel lets go when the
         // process ends.
         file.try_lock()?;

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use flowstone_disk::is_out_of_open_files;
 use flowstone_format::{HeaderError, Offset, Position, RecordError};
 use thiserror::Error;
 
@@ -39,6 +40,14 @@ pub enum LogError {
         /// What was tried, as a verb.
         operation: &'static str,
         /// On which file.
+        path: PathBuf,
+    },
+    /// The process has as many files open as it may; the log is as it was before.
+    #[error("could not {operation} {}: too many files are open", path.display())]
+    TooManyOpenFiles {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On which file or directory.
         path: PathBuf,
     },
     /// A sync of a file that counts failed: what is on disk is unknown, and the process has to end.
@@ -96,7 +105,7 @@ pub enum LogError {
 }
 
 impl LogError {
-    /// Makes an error of a failed operation; want of space is told apart.
+    /// Makes an error of a failed operation; want of space and of descriptors is told apart.
     pub(crate) fn io(
         operation: &'static str,
         path: &Path,
@@ -106,6 +115,7 @@ impl LogError {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 Self::DiskFull { operation, path }
             }
+            _ if is_out_of_open_files(&source) => Self::TooManyOpenFiles { operation, path },
             _ => Self::Io {
                 operation,
                 path,

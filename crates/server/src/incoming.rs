@@ -1,11 +1,13 @@
 //! Accepted connections: counted, bounded, and cut off when a stop takes too long.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use flowstone_disk::open_files_limit;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,6 +19,10 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 /// How long to wait after an accept that failed for want of file descriptors or memory. Without a pause
 /// it would fail again at once, over and over.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// So many files can be opened when connections have taken all they may: without them no segment rolls
+/// and nothing cold is read.
+const FILES_KEPT: u64 = 64;
 
 /// The connections of a listener, at most `connections_max` at a time. All are cut when `cut` is cancelled.
 pub(crate) fn incoming(
@@ -36,9 +42,17 @@ async fn accept(
     room: &Arc<Semaphore>,
     cut: &CancellationToken,
 ) -> Connection {
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                told = false;
+                // Descriptors are given out from the lowest free number on.
+                let left = open_files_limit().saturating_sub(stream.as_raw_fd() as u64 + 1);
+                if left < FILES_KEPT.min(open_files_limit() / 4) {
+                    tracing::warn!(%peer, left, "connection closed: the last open files are for the broker's data");
+                    continue;
+                }
                 let Ok(counted) = Arc::clone(room).try_acquire_owned() else {
                     tracing::warn!(%peer, "connection closed: server.max_connections are open");
                     continue;
@@ -54,7 +68,9 @@ async fn accept(
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections for now");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "cannot accept connections for now");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

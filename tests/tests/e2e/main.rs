@@ -7,6 +7,7 @@ mod bad_input;
 mod group;
 mod kill;
 mod murmur2;
+mod open_files;
 mod python;
 mod quickstart;
 mod shutdown;

@@ -90,7 +90,10 @@ fn append_group(core: &Core, partition: &Partition, jobs: Vec<AppendJob>) {
     let fatal = match &error {
         LogError::SyncFailed { .. } => Some(error.to_string()),
         _ if partition.is_internal() => Some(error.to_string()),
-        _ => reopen(core, partition, &mut guard),
+        _ => match reopen(core, partition, &mut guard) {
+            Reopened::Ends(reason) => Some(reason),
+            Reopened::Over | Reopened::Waits(_) => None,
+        },
     };
     drop(guard);
     for waiting in waiting {
@@ -109,18 +112,17 @@ fn unusable(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Opti
     let log = guard
         .as_ref()
         .expect("a partition without a refusal has a log");
-    if log.is_poisoned()
-        && let Some(reason) = reopen(core, partition, guard)
-    {
-        core.die(&reason);
-        return Some(Error::ShuttingDown);
+    if log.is_poisoned() {
+        match reopen(core, partition, guard) {
+            Reopened::Over => {}
+            Reopened::Waits(error) => return Some(error),
+            Reopened::Ends(reason) => {
+                core.die(&reason);
+                return Some(Error::ShuttingDown);
+            }
+        }
     }
-    if let Some(refusal) = partition.refusal() {
-        return Some(refusal);
-    }
-    // What keeps a log from being reopened and is no reason to give it up is want of space.
-    let poisoned = guard.as_ref().is_some_and(Log::is_poisoned);
-    poisoned.then_some(Error::DiskFull)
+    partition.refusal()
 }
 
 /// Stages the requests one after the other. An error means that the log takes nothing more.
@@ -216,9 +218,18 @@ impl Waiting {
     }
 }
 
-/// Recovers a partition after a failed write, or takes it offline. Returns the reason if the whole
-/// broker has to end.
-fn reopen(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Option<String> {
+/// What became of a partition that was to be recovered after a failed write.
+enum Reopened {
+    /// It goes on, or is offline.
+    Over,
+    /// It is tried again with the next append.
+    Waits(Error),
+    /// The whole broker has to end.
+    Ends(String),
+}
+
+/// Recovers a partition after a failed write, or takes it offline.
+fn reopen(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Reopened {
     let log = guard.as_mut().expect("the caller appends to it");
     let floor = core.floor.newest(partition.id());
     let reopened = floor.and_then(|floor| {
@@ -234,10 +245,13 @@ fn reopen(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Option
                 partition.tell_damage(damage);
             }
             partition.wake_readers();
-            None
+            Reopened::Over
         }
-        Err(LogError::DiskFull { .. }) => None,
-        Err(error @ LogError::SyncFailed { .. }) => Some(error.to_string()),
+        // Nothing is wrong with the partition; it is no reason to give it up.
+        Err(error @ (LogError::DiskFull { .. } | LogError::TooManyOpenFiles { .. })) => {
+            Reopened::Waits(partition.append_error(&error))
+        }
+        Err(error @ LogError::SyncFailed { .. }) => Reopened::Ends(error.to_string()),
         Err(error) => {
             tracing::error!(
                 id = partition.id().get(), %error,
@@ -247,7 +261,7 @@ fn reopen(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Option
             partition.refuse(partition.corrupt(Offset::new(end), error.to_string()));
             partition.wake_readers();
             *guard = None;
-            None
+            Reopened::Over
         }
     }
 }

@@ -3,6 +3,7 @@
 use flowstone_format::{RecordLimits, Records};
 use flowstone_log::ReadLimit;
 
+use crate::Error;
 use crate::internal::StateMachine;
 use crate::internal::entry::{DecodeError, Entry, EntryKind, decode_strictly};
 use crate::internal::snapshot::Growth;
@@ -14,6 +15,9 @@ pub(crate) enum ReplayError {
     /// A newer version wrote the log.
     #[error("record {offset}: {detail}")]
     Newer { offset: u64, detail: String },
+    /// The process has as many files open as it may.
+    #[error("too many files are open")]
+    TooManyOpenFiles,
     /// The log cannot be read, or what it says contradicts itself.
     #[error("{detail}")]
     Damaged { detail: String },
@@ -35,7 +39,10 @@ pub(super) fn replay<S: StateMachine>(
     let mut replay = Replay::<S>::new(snapshot_interval_bytes);
     let mut next = partition.log_start_offset();
     while next < partition.high_watermark() {
-        let batch = partition.read(next, &limit).map_err(damaged)?;
+        let batch = partition.read(next, &limit).map_err(|error| match error {
+            Error::TooManyOpenFiles => ReplayError::TooManyOpenFiles,
+            error => damaged(error),
+        })?;
         let mut offset = next;
         for chunk in &batch.chunks {
             for record in Records::new(chunk, &RecordLimits::NONE) {

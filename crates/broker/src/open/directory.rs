@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use flowstone_disk::{DirEntry, Lock};
+use flowstone_disk::{DirEntry, Lock, is_out_of_open_files};
 use flowstone_format::{
     FLOOR_NAME, Identity, LOCK_NAME, PARTITIONS_DIR, PartitionId, parse_partition_dir_name,
     partition_dir_name,
@@ -129,6 +129,7 @@ pub(super) fn failed(
                 detail: error.to_string(),
             }
         }
+        _ if is_out_of_open_files(&error) => OpenError::TooManyOpenFiles { path },
         _ => OpenError::Io {
             operation,
             path,

@@ -176,6 +176,7 @@ async fn open_added(
         })
         .await?;
     match opened.iter().find_map(|partition| partition.refusal()) {
+        Some(Error::TooManyOpenFiles) => Err(Error::TooManyOpenFiles),
         Some(error) => Err(Error::Internal {
             detail: format!("a new partition could not be opened: {error}"),
         }),

@@ -13,6 +13,7 @@ mod groups;
 mod harness;
 mod internal_logs;
 mod newer;
+mod open_files;
 mod opening;
 mod produce;
 mod retention;

@@ -276,14 +276,13 @@ impl Driver {
 
     /// Whether a retryable failure says that nothing of the batch was appended.
     fn surely_not_appended(&self, batch: &Batch, error: &Error) -> bool {
-        let refused_whole = [
-            reason::THROTTLED,
+        let refused_whole = [reason::THROTTLED, reason::QUEUE_FULL, reason::SHUTTING_DOWN];
+        // One partition may be full, or find no descriptor for its next file, while another has taken its part of the same request.
+        let refused_by_partition = [
+            reason::DISK_FULL,
+            reason::TOPIC_FULL,
             reason::LIMIT_EXCEEDED,
-            reason::QUEUE_FULL,
-            reason::SHUTTING_DOWN,
         ];
-        // One partition may be full while another has taken its part of the same request.
-        let refused_by_partition = [reason::DISK_FULL, reason::TOPIC_FULL];
         let one_partition = self.request.names_partition || batch.goes_to_one_partition;
         refused_whole.iter().any(|reason| error.is(reason))
             || one_partition && refused_by_partition.iter().any(|reason| error.is(reason))

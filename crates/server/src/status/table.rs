@@ -124,6 +124,14 @@ impl From<&Error> for Failure {
             .with("limit", limit)
             .with("value", value)
             .retry_after(RETRY_LATER),
+            Error::TooManyOpenFiles => told(
+                ResourceExhausted,
+                "LIMIT_EXCEEDED",
+                "raise its limit (`ulimit -n`, or LimitNOFILE= of the service): each partition with records \
+                 takes one, and each connection",
+            )
+            .with("limit", "open_files")
+            .retry_after(RETRY_LATER),
             Error::DiskFull => told(
                 ResourceExhausted,
                 "DISK_FULL",

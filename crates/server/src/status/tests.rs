@@ -56,6 +56,7 @@ fn table() -> Vec<(Error, Code, &'static str, &'static [&'static str])> {
             limit: "max_topics",
             value: 7,
         },
+        Error::TooManyOpenFiles,
         Error::DiskFull,
         Error::ShuttingDown,
         Error::OutcomeUnknown {
@@ -120,6 +121,7 @@ fn table() -> Vec<(Error, Code, &'static str, &'static [&'static str])> {
                     "LIMIT_EXCEEDED",
                     &["limit", "value"],
                 ),
+                Error::TooManyOpenFiles => (Code::ResourceExhausted, "LIMIT_EXCEEDED", &["limit"]),
                 Error::DiskFull => (Code::ResourceExhausted, "DISK_FULL", &[]),
                 Error::ShuttingDown => (Code::Unavailable, "SHUTTING_DOWN", &[]),
                 Error::OutcomeUnknown { .. } => (Code::Unavailable, "OUTCOME_UNKNOWN", &[]),
