@@ -12,6 +12,9 @@ use flowstone_format::{
 
 use crate::error::LogError;
 
+/// The disk writes whole sectors.
+const SECTOR_BYTES: usize = 512;
+
 /// Whether the file was there when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloorState {
@@ -38,12 +41,20 @@ impl Floor {
         match disk.open(&path, OpenMode::ReadWrite) {
             Ok(file) => {
                 let floor = Self { file, path };
-                // A crash between the file's creation and its header leaves zeros, which claim nothing.
-                if floor.is_blank()? {
+                if floor.is_unfinished()? {
                     floor.write_header()?;
                     return Ok((floor, FloorState::Created));
                 }
                 floor.check_header()?;
+                // A failed sync may have left the header in the cache alone, where no later sync
+                // would write it: it is written again, unchanged, as records above the floor are.
+                match floor.write_header() {
+                    // Only a file system that copies on write has no space for what is there.
+                    Err(error @ LogError::DiskFull { .. }) => {
+                        tracing::warn!(%error, "the header of FLOOR could not be written again");
+                    }
+                    written => written?,
+                }
                 Ok((floor, FloorState::Present))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -169,8 +180,18 @@ impl Floor {
         Ok(bytes)
     }
 
-    fn is_blank(&self) -> Result<bool, LogError> {
-        Ok(self.len()? <= FLOOR_HEADER_LEN && self.read_header()?.iter().all(|&byte| byte == 0))
+    /// Whether the power went before the header was synced: some of its sectors are still zero, and
+    /// no slot follows. Such a file claims nothing.
+    fn is_unfinished(&self) -> Result<bool, LogError> {
+        let len = self.len()?;
+        if len != 0 && len != FLOOR_HEADER_LEN {
+            return Ok(false);
+        }
+        let (found, whole) = (self.read_header()?, floor_header());
+        let mut sectors = found.chunks(SECTOR_BYTES).zip(whole.chunks(SECTOR_BYTES));
+        let none_is_foreign =
+            sectors.all(|(found, whole)| found == whole || found.iter().all(|&byte| byte == 0));
+        Ok(none_is_foreign && found != whole)
     }
 
     fn check_header(&self) -> Result<(), LogError> {

@@ -303,10 +303,10 @@ fn a_torn_commit_is_sealed_off_in_the_space_of_the_reserve() {
     let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
     file.write_all_at(b"FLSB", end as u64).unwrap();
     machine.disk.set_capacity(machine.disk.used_bytes());
-    // The first try is that of the start, when the reserve stands.
+    // Behind the header of FLOOR, the first try is that of the start, when the reserve stands.
     machine
         .disk
-        .fail_nth(OpKind::Write, 1, ErrorKind::StorageFull);
+        .fail_nth(OpKind::Write, 2, ErrorKind::StorageFull);
     let broker = machine.open_with(config(&machine)).unwrap();
     assert_eq!(committed(&broker), 3);
     commit(&broker, 3..10).unwrap();

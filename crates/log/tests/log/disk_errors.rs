@@ -1,11 +1,12 @@
 //! Errors of the disk: nothing is acknowledged after one, and a full disk is an answer, not an end.
 
 use std::io;
+use std::path::Path;
 
 use flowstone_disk::{Disk, OpKind, OpenMode};
-use flowstone_log::LogError;
+use flowstone_log::{Floor, LogError};
 
-use crate::harness::{Rig, publish, read_all, record, strings, values};
+use crate::harness::{DATA_DIR, Rig, publish, read_all, record, strings, values};
 
 #[test]
 fn a_failed_sync_is_told_as_what_it_is_and_is_never_tried_again() {
@@ -300,4 +301,46 @@ fn a_reopen_remembers_what_this_process_has_synced() {
     log.reopen(None).unwrap();
     let damage = log.damage().expect("not a torn tail: it was acknowledged");
     assert_eq!(damage.offset.get(), 1);
+}
+
+#[test]
+fn the_header_of_floor_that_a_failed_sync_left_in_the_cache_is_written_again() {
+    for seed in 0..16 {
+        let rig = Rig::new(seed);
+        rig.disk.fail_nth(OpKind::SyncAll, 1, io::ErrorKind::Other);
+        rig.open().map(drop).unwrap_err();
+        rig.disk.process_crash();
+        // The cache holds the whole header, marked clean; the disk does not.
+        let (mut log, floor) = rig.open().unwrap();
+        rig.put(&mut log, &values(["a"])).unwrap();
+        floor.put(log.floor().unwrap()).unwrap();
+        floor.sync().unwrap();
+        rig.disk.power_cut();
+        assert_eq!(strings(read_all(&rig.open_log())), [(0, "a".into())]);
+    }
+}
+
+#[test]
+fn a_floor_whose_header_was_cut_short_is_begun_again_and_a_damaged_one_is_not() {
+    let path = Path::new(DATA_DIR).join("FLOOR");
+    // Sectors of the header that the power cut has kept: only the first, only the last.
+    for kept in [0, 7] {
+        let rig = Rig::new(1);
+        drop(rig.open().unwrap());
+        let file = rig.disk.open(&path, OpenMode::ReadWrite).unwrap();
+        for sector in (0..8).filter(|sector| *sector != kept) {
+            file.write_all_at(&[0; 512], sector * 512).unwrap();
+        }
+        let (mut log, floor) = rig.open().unwrap();
+        rig.put(&mut log, &values(["a"])).unwrap();
+        floor.put(log.floor().unwrap()).unwrap();
+
+        file.write_all_at(&[0; 512], 0).unwrap();
+        let disk: std::sync::Arc<dyn Disk> = rig.disk.disk();
+        let refused = Floor::open(&disk, Path::new(DATA_DIR)).map(drop);
+        assert!(
+            matches!(refused, Err(LogError::Header { .. })),
+            "slots follow: {refused:?}"
+        );
+    }
 }
