@@ -1,8 +1,9 @@
 //! Plants known bugs one at a time in a copy of the tree and shows which test catches each.
 //!
-//! `cargo run -p flowstone-tests --bin planted-bugs [NAME…]`: all of them, or those named. The copy is a
-//! checkout of HEAD under `target/`, so that what is not committed is not tried. Exits 1 if a bug
-//! survives, or cannot be planted any more because the code has changed.
+//! `cargo run -p flowstone-tests --bin planted-bugs [--rig crash-points] [NAME…]`: all of them, or those
+//! named. The copy is a checkout of HEAD under `target/`, so that what is not committed is not tried.
+//! With `--rig crash-points` a slice of that program has to catch them, in place of the tests of their
+//! packages. Exits 1 if a bug survives, or cannot be planted any more because the code has changed.
 
 mod bugs;
 
@@ -18,8 +19,16 @@ const TEST_SECONDS_MAX: u32 = 600;
 /// What `timeout` exits with when it had to end the command.
 const TIMED_OUT: i32 = 124;
 
+/// What has to catch the bugs that only machines that crash show, and all with `--rig crash-points`.
+const EXPLORER: &str = "crash-points";
+const EXPLORER_POINTS: &str = "30000";
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let mut wanted: Vec<String> = std::env::args().skip(1).collect();
+    let by_explorer = wanted.starts_with(&["--rig".to_owned(), EXPLORER.to_owned()]);
+    if by_explorer {
+        wanted.drain(..2);
+    }
     if let Some(name) = wanted
         .iter()
         .find(|name| BUGS.iter().all(|bug| bug.name != **name))
@@ -37,7 +46,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         .filter(|bug| wanted.is_empty() || wanted.iter().any(|w| w == bug.name));
     for bug in chosen {
         let started = Instant::now();
-        let outcome = copy.try_out(bug)?;
+        let outcome = copy.try_out(bug, by_explorer)?;
         let seconds = started.elapsed().as_secs();
         match outcome {
             Outcome::Caught(by) => println!("caught    {:<28} {seconds:>4} s  {by}", bug.name),
@@ -64,6 +73,13 @@ enum Outcome {
     Caught(String),
     Survived,
     DoesNotBuild(String),
+}
+
+impl Outcome {
+    fn does_not_build(output: &str) -> Self {
+        let error = output.lines().find(|line| line.starts_with("error"));
+        Self::DoesNotBuild(error.unwrap_or("?").to_owned())
+    }
 }
 
 /// A checkout of HEAD that is removed again at the end.
@@ -96,7 +112,7 @@ impl Checkout {
             .status();
     }
 
-    fn try_out(&self, bug: &Bug) -> Result<Outcome, Box<dyn Error>> {
+    fn try_out(&self, bug: &Bug, by_explorer: bool) -> Result<Outcome, Box<dyn Error>> {
         let file = self.path.join(bug.file);
         let sound = std::fs::read_to_string(&file)?;
         if sound.matches(bug.from).count() != 1 {
@@ -107,22 +123,21 @@ impl Checkout {
             .into());
         }
         std::fs::write(&file, sound.replace(bug.from, bug.to))?;
-        let outcome = self.test(bug);
+        let outcome = if by_explorer || bug.packages.is_empty() {
+            self.explore()
+        } else {
+            self.test(bug)
+        };
         std::fs::write(&file, sound)?;
         outcome
     }
 
     fn test(&self, bug: &Bug) -> Result<Outcome, Box<dyn Error>> {
-        let build = self.cargo(&["test", "--no-run", "--quiet"], bug)?;
+        let build = self.cargo(&["test", "--no-run", "--quiet"], bug.packages, &[])?;
         if !build.0.success() {
-            let error = build
-                .1
-                .lines()
-                .find(|line| line.starts_with("error"))
-                .unwrap_or("?");
-            return Ok(Outcome::DoesNotBuild(error.to_owned()));
+            return Ok(Outcome::does_not_build(&build.1));
         }
-        let (status, output) = self.cargo(&["test", "--no-fail-fast"], bug)?;
+        let (status, output) = self.cargo(&["test", "--no-fail-fast"], bug.packages, &[])?;
         if status.success() {
             return Ok(Outcome::Survived);
         }
@@ -146,14 +161,48 @@ impl Checkout {
         Ok(Outcome::Caught(format!("{}{more}", failed.join(", "))))
     }
 
-    fn cargo(&self, args: &[&str], bug: &Bug) -> Result<(ExitStatus, String), Box<dyn Error>> {
+    /// Lets the explorer look for a crash that shows the bug.
+    fn explore(&self) -> Result<Outcome, Box<dyn Error>> {
+        let packages = &["flowstone-tests"];
+        let args = |command| [command, "--release", "--quiet", "--bin", EXPLORER];
+        let build = self.cargo(&args("build"), packages, &[])?;
+        if !build.0.success() {
+            return Ok(Outcome::does_not_build(&build.1));
+        }
+        let points = ["--", "--points", EXPLORER_POINTS];
+        let (status, output) = self.cargo(&args("run"), packages, &points)?;
+        if status.success() {
+            return Ok(Outcome::Survived);
+        }
+        let mut lines = output.lines();
+        let wrong = lines
+            .by_ref()
+            .skip_while(|line| !line.starts_with("VIOLATION"))
+            .nth(1);
+        let points = lines.find(|line| line.contains("crash points in"));
+        let points = points
+            .and_then(|line| line.split(' ').next())
+            .unwrap_or("?");
+        let wrong = wrong.map_or("it ended badly", str::trim);
+        Ok(Outcome::Caught(format!(
+            "{EXPLORER}, {points} points: {wrong}"
+        )))
+    }
+
+    fn cargo(
+        &self,
+        args: &[&str],
+        packages: &[&str],
+        last: &[&str],
+    ) -> Result<(ExitStatus, String), Box<dyn Error>> {
         // A bug may make a test run for ever; `timeout` ends it with all that it has started.
         let output = Command::new("timeout")
             .arg(TEST_SECONDS_MAX.to_string())
             .arg(env!("CARGO"))
             .current_dir(&self.path)
             .args(args)
-            .args(bug.packages.iter().flat_map(|package| ["-p", package]))
+            .args(packages.iter().flat_map(|package| ["-p", package]))
+            .args(last)
             .env(
                 "CARGO_TARGET_DIR",
                 self.root.join("target/planted-bugs/target"),
