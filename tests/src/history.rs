@@ -5,11 +5,12 @@
 //! checker knows nothing of time or threads; each event is held against those before it. Of a record it
 //! keeps a digest, and of what is trimmed only where it was, so that a history may be long.
 
+mod crash;
 mod digest;
 mod partition;
 mod violation;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -50,6 +51,8 @@ pub struct History {
     partitions: BTreeMap<i32, Partition>,
     /// The greatest offset that is known to be committed, by group and partition.
     committed: BTreeMap<(String, i32), i64>,
+    /// The offsets that somebody has tried to commit.
+    committing: BTreeMap<(String, i32), BTreeSet<i64>>,
     violations: Vec<Violation>,
 }
 

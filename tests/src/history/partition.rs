@@ -11,6 +11,8 @@ use super::{Call, Digest};
 pub(super) struct Partition {
     /// From the start on.
     pub(super) acknowledged: BTreeMap<i64, Call>,
+    /// Those that a power cut may take.
+    pub(super) written: BTreeMap<i64, Call>,
     /// From the start on.
     pub(super) seen: BTreeMap<i64, Seen>,
     /// The greatest end that was ever told.

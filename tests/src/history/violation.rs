@@ -123,4 +123,14 @@ pub enum Violation {
         /// What is told now.
         offset: i64,
     },
+    /// An offset is committed that nobody has committed.
+    #[error("group {group}, partition {partition}: nobody has committed {offset}")]
+    CommitUnasked {
+        /// The group.
+        group: String,
+        /// The partition.
+        partition: i32,
+        /// What is told.
+        offset: i64,
+    },
 }

@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod clocks;
-mod crash;
 mod damage;
 mod failure;
 mod full_disk;
