@@ -10,9 +10,9 @@ use crate::running::Running;
 use crate::topics::admin;
 use crate::{
     AppendedRun, BrokerConfig, Cursor, Env, Error, FetchRequest, Fetched, GroupInfo, Limits,
-    PartitionInfo, PartitionOffsets, PendingProduce, Permit, Pipeline, ProduceRequest, Start,
-    SubscribeRequest, Subscription, TopicChange, TopicInfo, TopicSpec, fetch, group, offsets, open,
-    produce, resolve, retention, scrub, subscribe,
+    Metrics, PartitionInfo, PartitionOffsets, PendingProduce, Permit, Pipeline, ProduceRequest,
+    Start, SubscribeRequest, Subscription, TopicChange, TopicInfo, TopicSpec, fetch, group,
+    metrics, offsets, open, produce, resolve, retention, scrub, subscribe,
 };
 
 /// An open data directory. Clones are the same broker; it stops when the last one is dropped.
@@ -226,6 +226,12 @@ impl Broker {
     /// [`Error::GroupNotFound`].
     pub async fn describe_group(&self, name: &str) -> Result<GroupInfo, Error> {
         group::describe(self.core(), name).await
+    }
+
+    /// What was counted since the broker was opened, and how it stands now. Looks at every
+    /// partition, without waiting for any.
+    pub fn metrics(&self) -> Metrics {
+        metrics::look(self.core())
     }
 
     /// From now on new produce calls and changes fail as [`Error::ShuttingDown`], and subscriptions

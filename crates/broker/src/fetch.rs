@@ -68,6 +68,7 @@ pub(crate) async fn fetch(core: &Arc<Core>, request: FetchRequest) -> Result<Fet
         .pool
         .run(move || read(&request.start, &partition, &limit))
         .await??;
+    core.counters.read(&batch);
     Ok(Fetched {
         chunks: batch.chunks,
         record_count: batch.record_count,

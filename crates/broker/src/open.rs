@@ -57,7 +57,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         housekeeping: Housekeeping::new(Duration::from_millis(config.retention_interval_ms)),
         reserve: Reserve::new(&config, &env),
         scrubber: Scrubber::new(&config),
-        counters: Counters::default(),
+        counters: Counters::new(),
         room: Arc::new(Semaphore::new(limits.max_produce_bytes_in_flight as usize)),
         subscriptions: Arc::new(Semaphore::new(limits.max_subscriptions as usize)),
         lock: Mutex::new(Some(lock)),

@@ -44,6 +44,11 @@ fn apply_to(core: &Core, partition: &Partition, retention: Retention) -> bool {
         .least_ms(retention.max_age_ms.unwrap_or(0));
     let retained = core.reserve.with_space(|| log.retain(now_ms, retention));
     drop(guard);
+    if let Ok(retained) = &retained {
+        let counters = &core.counters;
+        counters.retention_segments.add(retained.segments as u64);
+        counters.retention_bytes.add(retained.bytes);
+    }
     if let Err(error) = retained {
         let id = partition.id().get();
         let error = core.log_error(partition, &error);

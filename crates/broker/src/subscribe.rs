@@ -239,6 +239,7 @@ impl Subscription {
                 if let Some(remaining) = &mut self.remaining {
                     *remaining = remaining.saturating_sub(u64::from(batch.record_count));
                 }
+                self.broker.core().counters.read(&batch);
                 Ok(Some(Delivery::Records {
                     cursor: self.cursor(at),
                     high_watermark: batch.high_watermark.get(),

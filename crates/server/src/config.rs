@@ -20,6 +20,8 @@ use crate::error::ConfigError;
 pub struct ServerConfig {
     /// Address and port to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Address and port that metrics are served on over plain HTTP; `None`: they are not.
+    pub metrics_listen: Option<SocketAddr>,
     /// What GetCluster tells clients to connect to; `None`: the address listened on.
     pub advertised_endpoint: Option<String>,
     /// Connections open at a time; further ones are closed at once.
@@ -83,6 +85,7 @@ impl Default for ServerConfig {
         let broker = BrokerConfig::new(PathBuf::from("flowstone-data"));
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7420)),
+            metrics_listen: None,
             advertised_endpoint: None,
             max_connections: 10_000,
             shutdown_timeout_ms: 5_000,

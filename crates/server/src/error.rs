@@ -61,20 +61,26 @@ pub enum StartError {
     /// Another process listens there.
     #[error(
         "{listen} is taken by another process: stop that one, or listen on another port \
-         (`--listen`, or `server.listen` in the configuration; port 0 takes a free one)"
+         (`--{flag}`, or `server.{key}` in the configuration; port 0 takes a free one)",
+        key = flag.replace('-', "_")
     )]
     PortTaken {
         /// The address.
         listen: SocketAddr,
+        /// The flag of the command line that sets it.
+        flag: &'static str,
     },
     /// The address cannot be listened on.
     #[error(
         "cannot listen on {listen}: {source}; listen on an address of this machine and a port that this \
-         user may use (`--listen`, or `server.listen` in the configuration)"
+         user may use (`--{flag}`, or `server.{key}` in the configuration)",
+        key = flag.replace('-', "_")
     )]
     Listen {
         /// The address.
         listen: SocketAddr,
+        /// The flag of the command line that sets it.
+        flag: &'static str,
         /// What the operating system said.
         source: std::io::Error,
     },

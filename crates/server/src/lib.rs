@@ -22,6 +22,7 @@ mod error;
 mod fields;
 mod front;
 mod incoming;
+mod metrics;
 mod page;
 mod server;
 mod services;

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flowstone_broker::{Broker, Error};
 use flowstone_disk::Env;
@@ -18,6 +18,7 @@ use crate::config::{Http2Config, ServerConfig};
 use crate::error::{ServeError, StartError};
 use crate::front::Front;
 use crate::incoming::incoming;
+use crate::metrics::{self, Source};
 use crate::services::{SERVICE_NAMES, Services};
 
 /// A server that listens and holds its data directory; [`run_until`](Self::run_until) serves.
@@ -26,6 +27,7 @@ pub struct Server {
     config: ServerConfig,
     listener: TcpListener,
     local_addr: SocketAddr,
+    metrics: Option<(TcpListener, SocketAddr)>,
     broker: Broker,
 }
 
@@ -37,13 +39,11 @@ impl Server {
     /// Each [`StartError`] names what is in the way and what to do.
     pub async fn start(config: ServerConfig, env: Env) -> Result<Self, StartError> {
         config.validate()?;
-        let listen = config.listen;
-        let refused = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => StartError::PortTaken { listen },
-            _ => StartError::Listen { listen, source },
+        let (listener, local_addr) = bind(config.listen, "listen").await?;
+        let metrics = match config.metrics_listen {
+            Some(listen) => Some(bind(listen, "metrics-listen").await?),
+            None => None,
         };
-        let listener = TcpListener::bind(listen).await.map_err(refused)?;
-        let local_addr = listener.local_addr().map_err(refused)?;
         let broker_config = config.broker_config();
         let opened = tokio::task::spawn_blocking(move || Broker::open(broker_config, env)).await;
         let broker = match opened {
@@ -57,6 +57,7 @@ impl Server {
             config,
             listener,
             local_addr,
+            metrics,
             broker,
         })
     }
@@ -64,6 +65,11 @@ impl Server {
     /// The address listened on, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// The address that metrics are served on, with the real port, if they are.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|(_, address)| *address)
     }
 
     /// The id of the cluster that the data directory belongs to.
@@ -81,6 +87,7 @@ impl Server {
             config,
             listener,
             local_addr,
+            metrics,
             broker,
         } = self;
         let timeout = Duration::from_millis(config.shutdown_timeout_ms);
@@ -90,11 +97,24 @@ impl Server {
                 .advertised_endpoint
                 .clone()
                 .unwrap_or_else(|| local_addr.to_string()),
+            outcomes: Arc::default(),
             stopping: CancellationToken::new(),
             config: Arc::new(config),
         };
         let stopping = services.stopping.clone();
         let cut = CancellationToken::new();
+        // Told until the end, also how a stop goes on.
+        let over = CancellationToken::new();
+        let _over = over.clone().drop_guard();
+        if let Some((listener, address)) = metrics {
+            tracing::info!(%address, "metrics are served");
+            let source = Source {
+                broker: broker.clone(),
+                outcomes: Arc::clone(&services.outcomes),
+                started: Instant::now(),
+            };
+            tokio::spawn(metrics::serve(listener, source, over));
+        }
         let connections = incoming(listener, services.config.max_connections, cut.clone());
         let (mut health, health_service) = tonic_health::server::health_reporter();
         for name in SERVICE_NAMES {
@@ -156,6 +176,24 @@ impl Server {
         tracing::info!(%local_addr, "stopped");
         Ok(())
     }
+}
+
+/// Listens on an address that a flag of the command line sets.
+async fn bind(
+    listen: SocketAddr,
+    flag: &'static str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let refused = |source: io::Error| match source.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortTaken { listen, flag },
+        _ => StartError::Listen {
+            listen,
+            flag,
+            source,
+        },
+    };
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    Ok((listener, address))
 }
 
 /// Adds both versions of the reflection service, which tell what is mounted here.

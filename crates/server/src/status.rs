@@ -53,6 +53,11 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// What went wrong, in one word.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.reason
+    }
+
     fn new(code: Code, reason: &'static str, message: impl Into<String>) -> Self {
         let mut message = message.into();
         truncate(&mut message, MESSAGE_BYTES_MAX);
@@ -197,7 +202,8 @@ pub(crate) fn of(error: &Error) -> Status {
 pub(crate) fn failure_of(error: &Error) -> Failure {
     let failure = Failure::from(error);
     match failure.code {
-        Code::Internal | Code::DataLoss => tracing::error!(reason = failure.reason, "{error}"),
+        // Damage was told by the broker when it was found.
+        Code::Internal => tracing::error!(reason = failure.reason, "{error}"),
         _ => tracing::debug!(reason = failure.reason, "{error}"),
     }
     failure

@@ -10,6 +10,8 @@ mod gated_disk;
 mod groups;
 #[path = "server/harness.rs"]
 mod harness;
+#[path = "server/metrics.rs"]
+mod metrics;
 #[path = "server/produce.rs"]
 mod produce;
 #[path = "server/produce_stream.rs"]

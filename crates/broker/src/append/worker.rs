@@ -1,6 +1,7 @@
 //! An append thread: takes a partition, appends all that is queued for it, and syncs once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flowstone_format::Offset;
 use flowstone_log::{Appended, Durable, Log, LogError};
@@ -47,6 +48,8 @@ fn work(core: &Core, partition: Arc<Partition>) {
 /// A request that is staged but not yet answered.
 struct Waiting {
     appended: Appended,
+    /// Bytes of its records.
+    bytes: usize,
     acks: Acks,
     pipeline: Option<Pipelined>,
     /// Gone once it was answered.
@@ -66,8 +69,16 @@ fn append_group(core: &Core, partition: &Partition, jobs: Vec<AppendJob>) {
     log.set_config(partition.log_config());
 
     let mut waiting = Vec::with_capacity(jobs.len());
-    let outcome =
-        stage(core, partition, log, jobs, &mut waiting).and_then(|()| commit(log, &mut waiting));
+    let outcome = stage(core, partition, log, jobs, &mut waiting).and_then(|()| {
+        let began = core.env.clock.monotonic();
+        let committed = commit(log, &mut waiting);
+        let took = core.env.clock.monotonic().saturating_sub(began);
+        committed.inspect(|durable| {
+            if durable.is_some() {
+                count(core, partition, &waiting, took);
+            }
+        })
+    });
     let error = match outcome {
         Ok(None) => return,
         Ok(Some(durable)) => {
@@ -101,6 +112,21 @@ fn append_group(core: &Core, partition: &Partition, jobs: Vec<AppendJob>) {
     }
     if let Some(reason) = fatal {
         core.die(&reason);
+    }
+}
+
+/// Takes note of a group that was committed.
+fn count(core: &Core, partition: &Partition, group: &[Waiting], took: Duration) {
+    let counters = &core.counters;
+    counters.committed(took);
+    if partition.is_internal() {
+        return;
+    }
+    counters.group_requests.add(group.len() as u64);
+    for waiting in group {
+        let records = u64::from(waiting.appended.record_count);
+        counters.appended_records.add(records);
+        counters.appended_bytes.add(waiting.bytes as u64);
     }
 }
 
@@ -159,6 +185,7 @@ fn stage(
         match appended {
             Ok(appended) => waiting.push(Waiting {
                 appended,
+                bytes: job.bytes(),
                 acks: job.acks,
                 pipeline: job.pipeline,
                 done: Some(job.done),

@@ -37,6 +37,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, env = "FLOWSTONE_LISTEN", value_name = "ADDR:PORT")]
     listen: Option<SocketAddr>,
 
+    /// Address and port to serve metrics on for Prometheus, at /metrics [default: they are not served]
+    #[arg(long, env = "FLOWSTONE_METRICS_LISTEN", value_name = "ADDR:PORT")]
+    metrics_listen: Option<SocketAddr>,
+
     /// A configuration file; flags win over it
     #[arg(long, env = "FLOWSTONE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -61,6 +65,9 @@ impl ServeArgs {
         }
         if let Some(listen) = self.listen {
             config.listen = listen;
+        }
+        if let Some(listen) = self.metrics_listen {
+            config.metrics_listen = Some(listen);
         }
         Ok(config)
     }
@@ -99,6 +106,7 @@ mod tests {
         ServeArgs {
             data_dir: Some("elsewhere".into()),
             listen: None,
+            metrics_listen: None,
             config,
             print_config: false,
         }

@@ -92,6 +92,29 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         section: "server",
+        name: "metrics_listen",
+        doc: "Address and port on which metrics are served to Prometheus, over plain HTTP and to whoever \
+              asks, at `/metrics`. Port 0 takes a free one, which the log tells.",
+        kind: Kind::Text {
+            what: "an address and port such as \"127.0.0.1:7421\"",
+            default_text: Some("no metrics are served"),
+            get: |config| {
+                let listen = config.metrics_listen.map(|listen| listen.to_string());
+                listen.unwrap_or_default()
+            },
+            set: |config, text| {
+                config.metrics_listen = if text.is_empty() {
+                    None
+                } else {
+                    let listen = text.parse::<SocketAddr>();
+                    Some(listen.map_err(|_| format!("{text:?} is no address and port"))?)
+                };
+                Ok(())
+            },
+        },
+    },
+    Key {
+        section: "server",
         name: "advertised_endpoint",
         doc: "What `GetCluster` tells clients to connect to, where that differs from `listen`: behind a \
               port mapping, or when listening on all addresses.",

@@ -6,6 +6,7 @@ use flowstone_proto::v1;
 use super::Services;
 use crate::deadline::Deadline;
 use crate::fields;
+use crate::metrics::Outcomes;
 use crate::status::{self, Failure};
 use crate::wire;
 
@@ -13,6 +14,20 @@ impl Services {
     /// Appends and waits until it is as durable as asked. Once the records are submitted they are appended
     /// whether or not anybody still waits for the answer.
     pub(super) async fn produce_once(
+        &self,
+        request: wire::ProduceRequest,
+        deadline: Deadline,
+    ) -> Result<v1::ProduceResponse, Failure> {
+        let produced = self.produce_within(request, deadline).await;
+        let reason = produced
+            .as_ref()
+            .err()
+            .map_or(Outcomes::OK, Failure::reason);
+        self.outcomes.add(reason);
+        produced
+    }
+
+    async fn produce_within(
         &self,
         request: wire::ProduceRequest,
         deadline: Deadline,

@@ -15,6 +15,7 @@ use tonic::{Status, Streaming};
 use super::Services;
 use super::produce::{failed, response};
 use crate::front::transport_refusal;
+use crate::metrics::Outcomes;
 use crate::status::Failure;
 use crate::wire;
 
@@ -99,6 +100,7 @@ impl Appending {
             match self.event().await {
                 Event::Answered(Ok(runs)) => {
                     self.pending.pop_front();
+                    self.services.outcomes.add(Outcomes::OK);
                     return Some(Ok(v1::ProduceStreamResponse {
                         produce: Some(response(runs)),
                         error: None,
@@ -183,6 +185,7 @@ impl Appending {
 
     /// Gives up all that is left and says why; the call ends with the same status.
     fn fail(&mut self, failure: &Failure) -> v1::ProduceStreamResponse {
+        self.services.outcomes.add(failure.reason());
         self.pending.clear();
         self.waiting = None;
         self.last = Some(failure.into());

@@ -24,6 +24,7 @@ pub(crate) struct TestServer {
     pub(crate) dir: Arc<TempDir>,
     pub(crate) channel: Channel,
     pub(crate) local_addr: std::net::SocketAddr,
+    pub(crate) metrics_addr: Option<std::net::SocketAddr>,
     pub(crate) cluster_id: String,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), ServeError>>,
@@ -61,6 +62,7 @@ impl TestServer {
         let server = Server::start(config, env).await.expect("the server starts");
         let local_addr = server.local_addr();
         let cluster_id = server.cluster_id().to_string();
+        let metrics_addr = server.metrics_addr();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(server.run_until(async {
             let _ = stopped.await;
@@ -74,6 +76,7 @@ impl TestServer {
             dir,
             channel,
             local_addr,
+            metrics_addr,
             cluster_id,
             stop,
             served,
