@@ -53,6 +53,11 @@ impl FloorKeeper {
         }
     }
 
+    /// The greatest id of a partition that has a slot.
+    pub(crate) fn highest(&self) -> Result<Option<PartitionId>, LogError> {
+        self.file.highest()
+    }
+
     /// Works until it is stopped; then writes and syncs what is left.
     pub(crate) fn run(&self, core: &Core) {
         loop {

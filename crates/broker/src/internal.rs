@@ -20,7 +20,7 @@ use crate::partition::Partition;
 use crate::{Acks, Error};
 
 use entry::{Entry, EntryKind};
-pub(crate) use replay::ReplayError;
+pub(crate) use replay::{Loss, Replay, ReplayError};
 use snapshot::Growth;
 
 /// What is built from a log of commands, the same from the same commands.
@@ -33,6 +33,12 @@ pub(crate) trait StateMachine: Default + fmt::Debug + Send + 'static {
     /// Makes a change. An error means that the command cannot follow from the ones before, and that
     /// nothing was changed.
     fn apply(&mut self, command: &Self::Command) -> Result<(), String>;
+
+    /// The same where commands before it may be lost: makes of it what still follows. An error means
+    /// that it is left out, and that nothing was changed.
+    fn apply_after_loss(&mut self, command: &Self::Command) -> Result<(), String> {
+        self.apply(command)
+    }
 
     /// The whole state.
     fn snapshot(&self) -> Self::Snapshot;
@@ -52,6 +58,9 @@ pub(crate) struct InternalLog<S> {
     /// applied, and for writing by those that must be alone, and by snapshots.
     gate: Arc<RwLock<()>>,
     growth: Mutex<Growth>,
+    /// What a repair has left out of the log, if what came before its last snapshot does not stand
+    /// for it.
+    loss: Option<Loss>,
 }
 
 /// Commands that may run beside each other hold this.
@@ -66,14 +75,27 @@ impl<S: StateMachine> InternalLog<S> {
         path: PathBuf,
         snapshot_interval_bytes: u64,
     ) -> Result<Self, ReplayError> {
-        let (state, growth) = replay::replay(&partition, snapshot_interval_bytes)?;
+        let (state, growth, loss) = replay::replay(&partition, snapshot_interval_bytes)?;
+        if let Some(loss) = &loss {
+            tracing::warn!(
+                path = %path.display(), records = %loss,
+                "records of an internal log were lost, and a repair has left them out: the broker goes \
+                 on with what still follows from the others"
+            );
+        }
         Ok(Self {
             partition,
             path,
             state: Mutex::new(state),
             gate: Arc::default(),
             growth: Mutex::new(growth),
+            loss,
         })
+    }
+
+    /// What a repair has left out of the log.
+    pub(crate) fn loss(&self) -> Option<&Loss> {
+        self.loss.as_ref()
     }
 
     /// Looks at the state, which holds exactly the commands that are durable.

@@ -56,6 +56,7 @@ pub use fetch::{FetchRequest, Fetched};
 pub use flowstone_disk::Env;
 pub use group::{GroupInfo, GroupOffset, MemberInfo};
 pub use metrics::{Metrics, TopicMetrics};
+pub use open::offline::{Offline, OfflinePartition};
 pub use produce::{Acks, AppendedRun, PendingProduce, Permit, Pipeline, ProduceRequest};
 pub use subscribe::{Delivery, SubscribeRequest, Subscription};
 pub use topic::{PartitionInfo, TopicChange, TopicInfo, TopicSpec};

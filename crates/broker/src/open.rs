@@ -2,6 +2,7 @@
 
 mod directory;
 mod identity;
+pub(crate) mod offline;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -30,8 +31,8 @@ use crate::scrub::Scrubber;
 use crate::topics::{Topic, TopicNow, Topics};
 use crate::{BrokerConfig, Env, Error, OpenError};
 
-const METADATA: PartitionId = PartitionId::new(0);
-const OFFSETS: PartitionId = PartitionId::new(1);
+pub(crate) const METADATA: PartitionId = PartitionId::new(0);
+pub(crate) const OFFSETS: PartitionId = PartitionId::new(1);
 const INTERNAL_SEGMENT_BYTES: u64 = 16 << 20;
 
 /// Opens a data directory.
@@ -40,7 +41,10 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
     let (lock, identity) = directory::claim(&config, &env)?;
     let floor = open_floor(&config, &env)?;
     let metadata = Arc::new(open_metadata(&config, &env, &floor)?);
-    directory::clean_up(&config, &env, &metadata.state())?;
+    match metadata.loss() {
+        None => directory::clean_up(&config, &env, &metadata.state())?,
+        Some(_) => directory::keep_unknown(&config, &env, &mut metadata.state(), &floor)?,
+    }
     let offsets = open_offsets(&config, &env, &floor)?;
     let threaded = config.append_threads > 0;
     let limits = config.limits.clone();

@@ -1,5 +1,8 @@
 //! Building a state from the records of its log.
 
+use std::fmt;
+use std::ops::Range;
+
 use flowstone_format::{RecordLimits, Records};
 use flowstone_log::ReadLimit;
 
@@ -29,7 +32,7 @@ const MAX_SNAPSHOT_BYTES: u64 = 4 << 30;
 pub(super) fn replay<S: StateMachine>(
     partition: &Partition,
     snapshot_interval_bytes: u64,
-) -> Result<(S, Growth), ReplayError> {
+) -> Result<(S, Growth, Option<Loss>), ReplayError> {
     check_sound(partition)?;
     let limit = ReadLimit {
         max_bytes: READ_BYTES,
@@ -43,22 +46,26 @@ pub(super) fn replay<S: StateMachine>(
             Error::TooManyOpenFiles => ReplayError::TooManyOpenFiles,
             error => damaged(error),
         })?;
-        let mut offset = next;
+        // A record for every offset, but for those that a repair has left out.
+        let mut expected = next;
         for chunk in &batch.chunks {
             for record in Records::new(chunk, &RecordLimits::NONE) {
                 let (_, record) = record.map_err(damaged)?;
-                offset = record.offset.unwrap_or(offset);
+                let offset = record.offset.unwrap_or(expected);
+                replay.lose(expected..offset);
                 replay.take(offset, record.value.unwrap_or_default())?;
+                expected = offset + 1;
             }
         }
         if batch.next_offset.get() <= next {
             return Err(damaged(format_args!("reading stops at record {next}")));
         }
         next = batch.next_offset.get();
+        replay.lose(expected..next);
     }
     // Damage that a read has come to ends what can be read, and is not the end of the log.
     check_sound(partition)?;
-    Ok((replay.state, replay.growth))
+    Ok((replay.state, replay.growth, replay.loss))
 }
 
 fn check_sound(partition: &Partition) -> Result<(), ReplayError> {
@@ -70,13 +77,37 @@ fn check_sound(partition: &Partition) -> Result<(), ReplayError> {
     }
 }
 
+/// What is missing from a log since its last snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Loss {
+    /// Offsets of records that are gone.
+    lost: Vec<Range<u64>>,
+    /// Offsets of records that do not follow without those.
+    left_out: Vec<u64>,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, lost) in self.lost.iter().enumerate() {
+            let comma = if number > 0 { ", " } else { "" };
+            write!(f, "{comma}{} to {}", lost.start, lost.end)?;
+        }
+        if !self.left_out.is_empty() {
+            write!(f, "; {:?} do not follow without them", self.left_out)?;
+        }
+        Ok(())
+    }
+}
+
 /// A replay in progress.
 #[derive(Debug)]
-pub(super) struct Replay<S> {
-    pub(super) state: S,
+pub(crate) struct Replay<S> {
+    pub(crate) state: S,
     /// The snapshot whose end has not come yet. A crash may have left it without one.
     collecting: Option<Collecting>,
     pub(super) growth: Growth,
+    /// Set from a gap in the log to the end of the next whole snapshot.
+    pub(crate) loss: Option<Loss>,
 }
 
 #[derive(Debug)]
@@ -86,16 +117,25 @@ struct Collecting {
 }
 
 impl<S: StateMachine> Replay<S> {
-    pub(super) fn new(snapshot_interval_bytes: u64) -> Self {
+    pub(crate) fn new(snapshot_interval_bytes: u64) -> Self {
         Self {
+            loss: None,
             state: S::default(),
             collecting: None,
             growth: Growth::new(snapshot_interval_bytes),
         }
     }
 
+    /// Goes on behind records that are lost; nothing happens when there are none.
+    pub(crate) fn lose(&mut self, offsets: Range<u64>) {
+        if !offsets.is_empty() {
+            self.collecting = None;
+            self.loss.get_or_insert_default().lost.push(offsets);
+        }
+    }
+
     /// Takes the value of the next record.
-    pub(super) fn take(&mut self, offset: u64, value: &[u8]) -> Result<(), ReplayError> {
+    pub(crate) fn take(&mut self, offset: u64, value: &[u8]) -> Result<(), ReplayError> {
         let at = |detail: String| ReplayError::Damaged {
             detail: format!("record {offset}: {detail}"),
         };
@@ -104,7 +144,16 @@ impl<S: StateMachine> Replay<S> {
             None => return Err(at("it is empty".to_owned())),
             Some(EntryKind::Command(bytes)) => {
                 self.collecting = None;
-                self.state.apply(&decode(offset, &bytes)?).map_err(at)?;
+                let command = decode(offset, &bytes)?;
+                match &mut self.loss {
+                    None => self.state.apply(&command).map_err(at)?,
+                    Some(loss) => {
+                        if let Err(why) = self.state.apply_after_loss(&command) {
+                            tracing::warn!(offset, why, "a command of an internal log is left out");
+                            loss.left_out.push(offset);
+                        }
+                    }
+                }
                 self.growth.grew(value.len() as u64);
             }
             Some(EntryKind::Begin(begin)) => {
@@ -116,6 +165,9 @@ impl<S: StateMachine> Replay<S> {
                     bytes: Vec::new(),
                 });
             }
+            // The rest of a snapshot whose beginning is lost.
+            Some(EntryKind::Chunk(_) | EntryKind::End(_))
+                if self.collecting.is_none() && self.loss.is_some() => {}
             Some(EntryKind::Chunk(bytes)) => {
                 let snapshot = self
                     .collecting
@@ -134,6 +186,7 @@ impl<S: StateMachine> Replay<S> {
                     .ok_or_else(|| at("the end of a snapshot that is not whole".to_owned()))?;
                 self.state = S::restore(decode(offset, &snapshot.bytes)?).map_err(at)?;
                 self.growth.snapshot_made(snapshot.total_bytes);
+                self.loss = None;
             }
         }
         Ok(())

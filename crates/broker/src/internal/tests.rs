@@ -143,3 +143,42 @@ fn what_cannot_be_is_damage() {
         "a command that cannot follow"
     );
 }
+
+#[test]
+fn behind_lost_records_the_rest_is_taken_until_a_snapshot_stands_for_all() {
+    let with_gap = |values: &[Vec<u8>], rest: &[Vec<u8>]| {
+        let mut replay = Replay::<Sum>::new(4096);
+        for (offset, value) in (0..).zip(values) {
+            replay.take(offset, value).unwrap();
+        }
+        let from = values.len() as u64;
+        replay.lose(from..from);
+        assert_eq!(replay.loss, None, "nothing is lost");
+        replay.lose(from..from + 3);
+        for (offset, value) in (from + 3..).zip(rest) {
+            replay.take(offset, value).unwrap();
+        }
+        let told = replay.loss.map(|loss| loss.to_string());
+        (replay.state.0, told)
+    };
+    let lost = |text: &str| Some(text.to_owned());
+    assert_eq!(with_gap(&[add(1)], &[add(4)]), (5, lost("1 to 4")));
+    // A command that does not follow without the lost ones is left out.
+    let (sum, told) = with_gap(&[add(2)], &[add(u64::MAX), add(3)]);
+    assert_eq!(
+        (sum, told),
+        (5, lost("1 to 4; [4] do not follow without them"))
+    );
+    // Of a snapshot the beginning, the middle or the end may be lost.
+    let snapshot = snapshot(300);
+    for from in 0..snapshot.len() {
+        let (sum, told) = with_gap(&[add(1)], &[&snapshot[from..], &[add(2)]].concat());
+        let whole = from == 0;
+        assert_eq!(
+            (sum, told.is_none()),
+            if whole { (302, true) } else { (3, false) }
+        );
+        let (sum, told) = with_gap(&[&[add(1)], &snapshot[..from]].concat(), &[add(2)]);
+        assert_eq!((sum, told.is_some()), (3, true));
+    }
+}

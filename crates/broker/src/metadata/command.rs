@@ -37,6 +37,10 @@ pub(crate) struct CreateTopic {
     pub(crate) partition_count: u32,
     #[prost(message, required, tag = "5")]
     pub(crate) settings: TopicSettings,
+    /// The first of its partitions' ids: what it follows from may be lost, and then a topic must not get
+    /// the files of another. 0 where an early version wrote this.
+    #[prost(uint64, tag = "6")]
+    pub(crate) first_partition: u64,
 }
 
 /// Changes a topic. Partitions that are added get the next ids.
@@ -50,6 +54,9 @@ pub(crate) struct UpdateTopic {
     /// All of them, in place of those there were.
     #[prost(message, required, tag = "3")]
     pub(crate) settings: TopicSettings,
+    /// The first id of the partitions that are added; 0 as above, and where none are.
+    #[prost(uint64, tag = "4")]
+    pub(crate) first_partition: u64,
 }
 
 /// Deletes a topic.

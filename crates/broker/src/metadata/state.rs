@@ -129,8 +129,14 @@ impl MetadataState {
         self.by_name.contains_key(name)
     }
 
+    /// No id below is given out any more, though the commands that gave them out are lost.
+    pub(crate) fn skip_partitions(&mut self, below: u64) {
+        self.next_partition = self.next_partition.max(below);
+    }
+
     fn create(&mut self, command: &CreateTopic) -> Result<(), String> {
         let id = topic_id(&command.id)?;
+        self.check_first(command.first_partition)?;
         command.settings.default_acks()?;
         if command.partition_count == 0 {
             return Err(format!("topic {:?} without partitions", command.name));
@@ -159,6 +165,7 @@ impl MetadataState {
             .partition_count
             .checked_sub(have)
             .ok_or_else(|| format!("{} of {have} partitions", command.partition_count))?;
+        self.check_first(command.first_partition)?;
         let added = (more > 0).then(|| self.give_out(more)).transpose()?;
         let topic = self.topics.get_mut(&id).expect("it was found above");
         topic.settings = command.settings.clone();
@@ -172,6 +179,46 @@ impl MetadataState {
         self.by_name.remove(&name);
         self.topics.remove(&id);
         Ok(())
+    }
+
+    fn check_first(&self, first: u64) -> Result<(), String> {
+        if first == 0 || first == self.next_partition {
+            return Ok(());
+        }
+        let next = self.next_partition;
+        Err(format!(
+            "partition {first} is given out where {next} is next"
+        ))
+    }
+
+    /// A topic that was made where commands may be lost before. It says itself which ids it got, and
+    /// a topic that had its name must have been deleted.
+    fn create_after_loss(&mut self, command: &CreateTopic) -> Result<(), String> {
+        let first = command.first_partition;
+        if first < self.next_partition {
+            let name = &command.name;
+            return Err(format!("the partitions of topic {name:?} are not known"));
+        }
+        let id = topic_id(&command.id)?;
+        command.settings.default_acks()?;
+        if command.partition_count == 0 || self.topics.contains_key(&id) {
+            return Err(format!("topic {:?} cannot be made", command.name));
+        }
+        if let Some(deleted) = self.by_name.remove(&command.name) {
+            self.topics.remove(&deleted);
+        }
+        self.skip_partitions(first);
+        self.create(command)
+    }
+
+    /// Growth after a loss is believed only if it follows from what is known: part of what was added
+    /// before may be lost, and the partitions' numbers would be others.
+    fn update_after_loss(&mut self, command: &UpdateTopic) -> Result<(), String> {
+        let have = self.known(topic_id(&command.id)?)?.partition_count();
+        if command.partition_count > have && command.first_partition != self.next_partition {
+            return Err("the partitions that were added are not known".to_owned());
+        }
+        self.update(command)
     }
 
     fn known(&self, id: Uuid) -> Result<&TopicState, String> {
@@ -199,6 +246,14 @@ impl StateMachine for MetadataState {
             Some(Kind::Update(command)) => self.update(command),
             Some(Kind::Delete(command)) => self.delete(command),
             None => Err("a command that says nothing".to_owned()),
+        }
+    }
+
+    fn apply_after_loss(&mut self, command: &MetadataCommand) -> Result<(), String> {
+        match &command.kind {
+            Some(Kind::Create(command)) => self.create_after_loss(command),
+            Some(Kind::Update(command)) => self.update_after_loss(command),
+            _ => self.apply(command),
         }
     }
 

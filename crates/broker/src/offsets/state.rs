@@ -32,6 +32,18 @@ impl OffsetsState {
         self.groups.get(group)
     }
 
+    /// Topic, partition and offset of all that any group has committed.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Uuid, u32, u64)> {
+        self.groups
+            .values()
+            .flatten()
+            .flat_map(|(topic, partitions)| {
+                partitions
+                    .iter()
+                    .map(|(&partition, &offset)| (*topic, partition, offset))
+            })
+    }
+
     /// Names of groups that have committed anything, from the first after `after` on.
     pub(crate) fn names_after<'a>(
         &'a self,

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use flowstone_disk::{DirEntry, Lock, is_out_of_open_files};
 use flowstone_format::{
-    FLOOR_NAME, Identity, LOCK_NAME, PARTITIONS_DIR, PartitionId, parse_partition_dir_name,
-    partition_dir_name,
+    ASIDE_DIR, FLOOR_NAME, Identity, LOCK_NAME, PARTITIONS_DIR, PartitionId,
+    parse_partition_dir_name, partition_dir_name,
 };
 
+use crate::floor_keeper::FloorKeeper;
 use crate::metadata::{FIRST_TOPIC_PARTITION, MetadataState};
 use crate::open::identity;
 use crate::{BrokerConfig, Env, OpenError};
@@ -61,19 +62,8 @@ pub(super) fn clean_up(
     state: &MetadataState,
 ) -> Result<(), OpenError> {
     let partitions = config.data_dir.join(PARTITIONS_DIR);
-    let mut live: Vec<PartitionId> = state
-        .topics()
-        .flat_map(|topic| topic.partition_ids())
-        .collect();
-    live.sort_unstable();
     let mut removed = false;
-    for entry in list(env, &partitions)? {
-        let Some(id) = parse_partition_dir_name(&entry.name) else {
-            continue;
-        };
-        if id.get() < FIRST_TOPIC_PARTITION || live.binary_search(&id).is_ok() {
-            continue;
-        }
+    for id in unknown(config, env, state)? {
         let path = partitions.join(partition_dir_name(id));
         if id >= state.next_partition() {
             return Err(OpenError::MetadataDamaged {
@@ -97,6 +87,73 @@ pub(super) fn clean_up(
             .map_err(failed("sync", &partitions))?;
     }
     Ok(())
+}
+
+/// Where records of the metadata log are lost, nobody knows which directories a deleted topic has
+/// left: those of no topic are moved aside, and no id that anything on disk speaks of is given out
+/// again.
+pub(super) fn keep_unknown(
+    config: &BrokerConfig,
+    env: &Env,
+    state: &mut MetadataState,
+    floor: &FloorKeeper,
+) -> Result<(), OpenError> {
+    let partitions = config.data_dir.join(PARTITIONS_DIR);
+    let aside = config.data_dir.join(ASIDE_DIR);
+    env.disk
+        .create_dir_all(&aside)
+        .map_err(failed("create", &aside))?;
+    let floor = floor.highest().map_err(|error| OpenError::Io {
+        operation: "read",
+        path: config.data_dir.join(FLOOR_NAME),
+        detail: error.to_string(),
+    })?;
+    let mut ids: Vec<PartitionId> = floor.into_iter().collect();
+    for path in [&partitions, &aside] {
+        let names = list(env, path)?;
+        ids.extend(
+            names
+                .iter()
+                .filter_map(|entry| parse_partition_dir_name(&entry.name)),
+        );
+    }
+    if let Some(greatest) = ids.iter().max() {
+        state.skip_partitions(greatest.get() + 1);
+    }
+    for id in unknown(config, env, state)? {
+        let path = partitions.join(partition_dir_name(id));
+        let kept = aside.join(partition_dir_name(id));
+        tracing::warn!(
+            path = %path.display(), kept = %kept.display(),
+            "no topic is known that these records are of: they are moved aside"
+        );
+        env.disk
+            .rename(&path, &kept)
+            .map_err(failed("move aside", &path))?;
+    }
+    for path in [&aside, &partitions, &config.data_dir] {
+        env.disk.sync_dir(path).map_err(failed("sync", path))?;
+    }
+    Ok(())
+}
+
+/// Partitions that have files and are of no topic.
+fn unknown(
+    config: &BrokerConfig,
+    env: &Env,
+    state: &MetadataState,
+) -> Result<Vec<PartitionId>, OpenError> {
+    let mut live: Vec<PartitionId> = state
+        .topics()
+        .flat_map(|topic| topic.partition_ids())
+        .collect();
+    live.sort_unstable();
+    let names = list(env, &config.data_dir.join(PARTITIONS_DIR))?;
+    Ok(names
+        .iter()
+        .filter_map(|entry| parse_partition_dir_name(&entry.name))
+        .filter(|id| id.get() >= FIRST_TOPIC_PARTITION && live.binary_search(id).is_err())
+        .collect())
 }
 
 fn list(env: &Env, path: &Path) -> Result<Vec<DirEntry>, OpenError> {

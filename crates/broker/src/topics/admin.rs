@@ -55,6 +55,7 @@ pub(crate) async fn create(
         created_ms: info.created_ms,
         partition_count: count,
         settings,
+        first_partition: first.get(),
     };
     change(core, right, command, move |core| core.topics.insert(topic)).await?;
     Ok(info)
@@ -83,6 +84,11 @@ pub(crate) async fn update(
         id: topic.id().as_bytes().to_vec(),
         partition_count: spec.partition_count,
         settings,
+        first_partition: if spec.partition_count > have {
+            first.get()
+        } else {
+            0
+        },
     };
     let info = TopicInfo {
         spec,

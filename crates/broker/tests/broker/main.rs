@@ -11,6 +11,7 @@ mod golden;
 mod groups;
 mod harness;
 mod internal_logs;
+mod lost_metadata;
 mod newer;
 mod open_files;
 mod opening;

@@ -18,6 +18,22 @@ fn create(name: &str, topic: u128, partition_count: u32) -> MetadataCommand {
         created_ms: 1_000,
         partition_count,
         settings: TopicSettings::default(),
+        first_partition: 0,
+    }
+    .into()
+}
+
+/// A topic that says itself which ids it got.
+fn create_at(name: &str, topic: u128, partition_count: u32, first: u64) -> MetadataCommand {
+    let MetadataCommand {
+        kind: Some(Kind::Create(command)),
+    } = create(name, topic, partition_count)
+    else {
+        unreachable!("it makes a topic");
+    };
+    CreateTopic {
+        first_partition: first,
+        ..command
     }
     .into()
 }
@@ -30,6 +46,7 @@ fn update(topic: u128, partition_count: u32, retention_ms: Option<i64>) -> Metad
             retention_ms,
             ..TopicSettings::default()
         },
+        first_partition: 0,
     }
     .into()
 }
@@ -127,8 +144,10 @@ fn a_command_that_cannot_follow_is_refused_and_changes_nothing() {
             id: id(VISITS),
             partition_count: 2,
             settings: unknown_acks,
+            first_partition: 0,
         }
         .into(),
+        create_at("orders", ORDERS, 1, 40),
         MetadataCommand::default(),
     ];
     for command in impossible {
@@ -154,4 +173,76 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
     for snapshot in [ids_of_nobody, twice, empty] {
         assert!(MetadataState::restore(snapshot).is_err());
     }
+}
+
+/// What is left out, and what there is after the rest.
+fn after_loss(commands: &[MetadataCommand]) -> (Vec<usize>, String) {
+    let mut state = MetadataState::default();
+    let mut left_out = Vec::new();
+    for (number, command) in commands.iter().enumerate() {
+        let before = state.clone();
+        if state.apply_after_loss(command).is_err() {
+            assert_eq!(state, before, "{command:?}");
+            left_out.push(number);
+        }
+    }
+    (left_out, show(&state))
+}
+
+#[test]
+fn after_a_loss_no_topic_gets_the_ids_of_another() {
+    // A topic of 4 partitions was made before this one, and that is lost.
+    let found = after_loss(&[create_at("orders", ORDERS, 2, 20)]);
+    assert_eq!(
+        found,
+        (vec![], "orders [20, 21] keeps None; next 22".to_owned())
+    );
+    // An early version did not say which ids there were: better no topic than another's records.
+    let found = after_loss(&[create("orders", ORDERS, 2), delete(ORDERS)]);
+    assert_eq!(found, (vec![0, 1], "next 16".to_owned()));
+    // The topic of this name was deleted, and that is lost.
+    let found = after_loss(&[
+        create_at("visits", VISITS, 2, 16),
+        create_at("visits", VISITS_AGAIN, 1, 18),
+    ]);
+    assert_eq!(
+        found,
+        (vec![], "visits [18] keeps None; next 19".to_owned())
+    );
+}
+
+#[test]
+fn after_a_loss_growth_is_believed_only_where_it_follows() {
+    let grown = |count, first| {
+        let MetadataCommand {
+            kind: Some(Kind::Update(command)),
+        } = update(VISITS, count, None)
+        else {
+            unreachable!("it changes a topic");
+        };
+        MetadataCommand::from(UpdateTopic {
+            first_partition: first,
+            ..command
+        })
+    };
+    let made = create_at("visits", VISITS, 2, 16);
+    let found = after_loss(&[made.clone(), grown(4, 18)]);
+    assert_eq!(
+        found,
+        (
+            vec![],
+            "visits [16, 17, 18, 19] keeps None; next 20".to_owned()
+        )
+    );
+    // It had grown to four before, and that is lost.
+    let found = after_loss(&[made.clone(), grown(6, 20)]);
+    assert_eq!(
+        found,
+        (vec![1], "visits [16, 17] keeps None; next 18".to_owned())
+    );
+    let found = after_loss(&[made, update(VISITS, 2, Some(5)), update(ORDERS, 2, None)]);
+    assert_eq!(
+        found,
+        (vec![2], "visits [16, 17] keeps Some(5); next 18".to_owned())
+    );
 }
