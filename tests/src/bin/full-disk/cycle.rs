@@ -51,8 +51,9 @@ enum Free {
 pub(crate) struct World<'a> {
     binary: &'a Path,
     workspace: &'a Path,
-    pub(crate) volume: Volume,
+    // Ends before the volume that it has open is unmounted.
     server: Option<Server>,
+    pub(crate) volume: Volume,
     stub: Stub,
     pub(crate) shared: Arc<Shared>,
     phase: u32,
