@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use flowstone_broker::{Acks, Cursor, ProduceRequest};
+use flowstone_broker::{Acks, Cursor, ProduceRequest, TopicSpec};
 use flowstone_disk::{Clock, ManualClock, SimDisk};
 use flowstone_tests::Dice;
 
@@ -233,6 +233,9 @@ impl<'a> Point<'a> {
 
     /// The broker takes records and commits again.
     fn work(&mut self, driven: &Driven, clock: &ManualClock) -> Result<(), Vec<String>> {
+        if self.ledger.topics.is_empty() {
+            self.create(driven)?;
+        }
         let topics = self.ledger.topics.values();
         let names: Vec<_> = topics
             .map(|topic| (topic.spec.name.clone(), topic.spec.partition_count))
@@ -281,6 +284,17 @@ impl<'a> Point<'a> {
             self.commit(driven, &names)?;
         }
         Ok(())
+    }
+
+    fn create(&mut self, driven: &Driven) -> Result<(), Vec<String>> {
+        let spec = TopicSpec::new("topic-0", 2);
+        self.ledger.creating(&spec);
+        let made = driven.wait(driven.broker.create_topic(spec, false));
+        self.ledger.changed("topic-0", made.is_ok());
+        match made {
+            Ok(_) | Err(flowstone_broker::Error::DiskFull) => Ok(()),
+            Err(error) => Err(vec![format!("no topic can be made: {error}")]),
+        }
     }
 
     fn commit(&mut self, driven: &Driven, names: &[(String, u32)]) -> Result<(), Vec<String>> {
