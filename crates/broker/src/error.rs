@@ -244,7 +244,8 @@ pub enum OpenError {
     /// The metadata log, which everything depends on, cannot be read.
     #[error(
         "the metadata log in {path} is damaged ({detail}): if the disk cannot be read, mend that and \
-         start again, else restore the directory from a backup; nothing was changed",
+         start again, else restore the directory from a backup, or see what `flowstone log repair DIR \
+         --id 0` can keep; nothing was changed",
         path = path.display()
     )]
     MetadataDamaged {

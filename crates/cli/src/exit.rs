@@ -15,6 +15,9 @@ pub(crate) enum Failure {
     /// The flags do not fit together, or do not fit the facts.
     #[error("{0}")]
     Usage(String),
+    /// What was named is not there.
+    #[error("{0}")]
+    NotFound(String),
     /// Data is damaged; the details were printed.
     #[error("{0}")]
     Damaged(String),
@@ -47,6 +50,7 @@ fn code_of(error: &(dyn StdError + 'static)) -> Option<u8> {
     if let Some(failure) = error.downcast_ref::<Failure>() {
         return Some(match failure {
             Failure::Usage(_) => USAGE,
+            Failure::NotFound(_) => NOT_FOUND,
             Failure::Damaged(_) => DAMAGED,
         });
     }

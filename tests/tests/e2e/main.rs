@@ -10,5 +10,6 @@ mod murmur2;
 mod open_files;
 mod python;
 mod quickstart;
+mod repair;
 mod shutdown;
 mod wire;

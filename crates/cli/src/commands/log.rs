@@ -1,5 +1,6 @@
-//! `flowstone log`: looks at the files of a stopped broker, and changes nothing.
+//! `flowstone log`: looks at the files of a stopped broker. Only `repair --execute` changes any.
 
+mod repair;
 mod view;
 
 use std::io::ErrorKind;
@@ -8,8 +9,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
+use flowstone_broker::Offline;
 use flowstone_disk::{Disk, Lock, RealDisk};
-use flowstone_log::inspect;
+use flowstone_log::{LogError, inspect};
 
 use crate::args::{Global, Switch};
 use crate::exit::Failure;
@@ -18,11 +20,12 @@ use crate::progress::Progress;
 use crate::units::{show_many, show_size};
 use view::{Batch, Partition};
 
-/// Look at the files of a broker that is not running, and check them
+/// Look at the files of a broker that is not running, check them, and repair them
 #[derive(Debug, Subcommand)]
 pub(crate) enum LogCommand {
     Inspect(InspectArgs),
     Verify(VerifyArgs),
+    Repair(repair::RepairArgs),
 }
 
 /// Show the segments of each partition, and with --batches what is in them
@@ -60,6 +63,7 @@ pub(crate) fn run(global: &Global, command: LogCommand) -> Result<()> {
     match command {
         LogCommand::Inspect(args) => show(&args, global.output),
         LogCommand::Verify(args) => verify(&args, global.output),
+        LogCommand::Repair(args) => repair::run(&args, global.output),
     }
 }
 
@@ -94,7 +98,7 @@ fn verify(args: &VerifyArgs, output: OutputFormat) -> Result<()> {
     }
     if damages > 0 {
         bail!(Failure::Damaged(format!(
-            "{} is damaged in {}",
+            "{} is damaged in {}: restore it from a backup, or see what `flowstone log repair` can keep",
             args.dir.display(),
             show_many(damages as u64, "place")
         )));
@@ -123,11 +127,10 @@ pub(super) fn verify_quietly(data_dir: &Path) -> Result<u64> {
 /// Reads all partitions of a data directory; a progress line counts the batches.
 fn walk(data_dir: &Path, keep_batches: bool) -> Result<Vec<Partition>> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let missing = |error| {
-        anyhow::Error::new(error).context(format!("{} is no data directory", data_dir.display()))
-    };
-    let ids = inspect::partitions(&disk, data_dir).map_err(missing)?;
+    let ids =
+        inspect::partitions(&disk, data_dir).map_err(|error| no_data_directory(data_dir, error))?;
     let _held = hold(&*disk, data_dir)?;
+    let offline = Offline::read(&disk, data_dir);
     let progress = Progress::batches();
     let mut partitions = Vec::with_capacity(ids.len());
     for id in ids {
@@ -139,9 +142,30 @@ fn walk(data_dir: &Path, keep_batches: bool) -> Result<Vec<Partition>> {
             }
         })
         .with_context(|| format!("cannot read partition {id}"))?;
-        partitions.push(Partition::new(&report, keep_batches.then_some(batches)));
+        let own = offline.partitions.get(&id);
+        partitions.push(Partition::new(
+            &report,
+            own,
+            keep_batches.then_some(batches),
+        ));
     }
     Ok(partitions)
+}
+
+fn no_data_directory(data_dir: &Path, error: LogError) -> anyhow::Error {
+    anyhow::Error::new(error).context(format!("{} is no data directory", data_dir.display()))
+}
+
+/// Keeps a broker from starting while its files are changed.
+fn hold_for_change(disk: &dyn Disk, data_dir: &Path) -> Result<Box<dyn Lock>> {
+    let path = data_dir.join(inspect::LOCK_NAME);
+    disk.lock(&path).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => anyhow::anyhow!(
+            "{} is in use by a running broker: stop it first",
+            data_dir.display()
+        ),
+        _ => anyhow::Error::new(error).context(format!("cannot lock {}", path.display())),
+    })
 }
 
 /// Keeps a broker from starting while its files are read, and refuses when one is running: files

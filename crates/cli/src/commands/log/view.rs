@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
+use flowstone_broker::OfflinePartition;
 use flowstone_log::Damage;
 use flowstone_log::inspect::{FrameReport, PartitionReport, SegmentReport};
 use serde::Serialize;
@@ -14,6 +15,10 @@ use crate::units::{show_count, show_many, show_size, show_time};
 #[derive(Debug, Serialize)]
 pub(super) struct Partition {
     partition: u64,
+    /// The topic, if the log of metadata knows it.
+    topic: Option<String>,
+    /// The partition's number in its topic.
+    topic_partition: Option<u32>,
     log_start_offset: u64,
     end_offset: u64,
     segments: Vec<Segment>,
@@ -92,7 +97,11 @@ impl Segment {
 impl Partition {
     /// `batches` stand in order, each with the base offset of its segment; none: they are not
     /// shown.
-    pub(super) fn new(report: &PartitionReport, batches: Option<Vec<(u64, Batch)>>) -> Self {
+    pub(super) fn new(
+        report: &PartitionReport,
+        own: Option<&OfflinePartition>,
+        batches: Option<Vec<(u64, Batch)>>,
+    ) -> Self {
         let mut batches = batches.map(|batches| batches.into_iter().peekable());
         let segments = report.segments.iter().map(|segment| {
             let base = segment.entry.base_offset.get();
@@ -105,6 +114,8 @@ impl Partition {
         });
         Self {
             partition: report.partition.get(),
+            topic: own.map(|own| own.topic.clone()),
+            topic_partition: own.filter(|own| !own.internal).map(|own| own.number),
             log_start_offset: report.log_start_offset.get(),
             end_offset: report.end_offset().get(),
             segments: segments.collect(),
@@ -131,8 +142,9 @@ impl Partition {
     /// Everything, for people.
     pub(super) fn print(&self) -> io::Result<()> {
         println!(
-            "partition {}: offsets {} to {}, {}, {}",
+            "partition {}{}: offsets {} to {}, {}, {}",
             self.partition,
+            self.label(),
             self.log_start_offset,
             self.end_offset,
             show_many(self.segment_count(), "segment"),
@@ -163,13 +175,18 @@ impl Partition {
             ""
         };
         println!(
-            "partition {}: {verdict}, {}, offsets {} to {}{torn}",
+            "partition {}{}: {verdict}, {}, offsets {} to {}{torn}",
             self.partition,
+            self.label(),
             show_many(self.record_count(), "record"),
             self.log_start_offset,
             self.end_offset,
         );
         self.print_damages()
+    }
+
+    fn label(&self) -> String {
+        label(self.topic.as_deref(), self.topic_partition)
     }
 
     fn print_damages(&self) -> io::Result<()> {
@@ -241,8 +258,17 @@ impl fmt::Display for DamageView {
     }
 }
 
+/// Whose a partition is, behind its id.
+pub(super) fn label(topic: Option<&str>, number: Option<u32>) -> String {
+    match (topic, number) {
+        (Some(topic), Some(number)) => format!(" ({topic} {number})"),
+        (Some(topic), None) => format!(" ({topic}, internal)"),
+        (None, _) => String::new(),
+    }
+}
+
 impl DamageView {
-    fn new(damage: &Damage) -> Self {
+    pub(super) fn new(damage: &Damage) -> Self {
         Self {
             offset: damage.offset.get(),
             file: damage.path.display().to_string(),
