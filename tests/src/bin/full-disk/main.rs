@@ -33,6 +33,9 @@ struct Args {
     /// All choices follow from it, but the timing does not. Another one each time unless given.
     #[arg(long)]
     seed: Option<u64>,
+    /// Count late answers, and do not fail for them: on a busy machine they may be the machine's.
+    #[arg(long)]
+    any_time: bool,
 }
 
 fn main() -> ExitCode {
@@ -120,7 +123,8 @@ async fn all(args: &Args, binary: &Path) -> ExitCode {
         let from = log.floor_char_boundary(log.len().saturating_sub(SHOWN_BYTES));
         println!("the broker's log ends with\n{}", &log[from..]);
     }
-    if broken.is_none() && seen.wrong.is_empty() && late == 0 && slow == 0 {
+    let in_time = args.any_time || late == 0 && slow == 0;
+    if broken.is_none() && seen.wrong.is_empty() && in_time {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
