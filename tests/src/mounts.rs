@@ -4,11 +4,13 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::Process;
-use crate::binary::BINARY;
+use crate::binary::{BINARY, binary};
 
 /// Set for the program that runs within the namespace.
 const INSIDE: &str = "FLOWSTONE_RIG_INSIDE";
@@ -27,7 +29,7 @@ const PROGRAMS: &[&str] = &[
 ];
 
 /// What this machine lacks, if anything.
-pub fn missing() -> Option<String> {
+fn missing() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("root".to_owned());
     }
@@ -56,10 +58,39 @@ pub fn missing() -> Option<String> {
     }
 }
 
-/// Becomes the same program in a namespace of its own for mounts and processes. When it ends there,
-/// however it ends, the kernel ends what it has started, and unmounts what it has mounted; loop
-/// devices are let go with that. Returns only when that fails.
-pub fn enter_namespace(binary: &Path) -> std::io::Error {
+/// Runs a rig in a namespace of its own for mounts and processes. When it ends there, however it ends, the
+/// kernel ends what it has started, and unmounts what it has mounted; loop devices are let go with that.
+/// On a machine that lacks something it says so in one line, which is no failure.
+pub fn in_namespace(rig: &str, work: impl Future<Output = ExitCode>) -> ExitCode {
+    if std::env::var_os(INSIDE).is_none() {
+        if let Some(missing) = missing() {
+            println!("skipped: the {rig} rig needs {missing}");
+            return ExitCode::SUCCESS;
+        }
+        let error = enter_namespace(binary());
+        eprintln!("unshare cannot be run: {error}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.expect("threads can be started").block_on(async {
+        // The end of this process is the end of all that it has started and mounted.
+        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+            let mut signals = signal(kind).expect("signals can be taken");
+            tokio::spawn(async move {
+                signals.recv().await;
+                eprintln!("interrupted");
+                std::process::exit(130);
+            });
+        }
+        work.await
+    })
+}
+
+/// Becomes the same program within the namespace. Returns only when that fails.
+fn enter_namespace(binary: &Path) -> std::io::Error {
     let own = match std::env::current_exe() {
         Ok(own) => own,
         Err(error) => return error,
@@ -72,11 +103,6 @@ pub fn enter_namespace(binary: &Path) -> std::io::Error {
         .env(INSIDE, "1")
         .env(BINARY, binary)
         .exec()
-}
-
-/// Whether this is the program within the namespace.
-pub fn is_inside() -> bool {
-    std::env::var_os(INSIDE).is_some()
 }
 
 /// How a command ended: its code, and what it printed.

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use flowstone_disk::{Disk, OpenMode};
 use flowstone_format::{
-    FloorSlot, FrameHeader, FrameKind, Manifest, Offset, PARTITIONS_DIR, PartitionId, Position,
-    RecordLimits, Records, SegmentEntry, SegmentState, parse_partition_dir_name,
-    partition_dir_name,
+    FloorSlot, FrameHeader, Manifest, Offset, PARTITIONS_DIR, PartitionId, Position, SegmentEntry,
+    SegmentState, parse_partition_dir_name, partition_dir_name,
 };
 
 /// The file in a data directory that a running broker holds locked.
@@ -20,6 +19,7 @@ use crate::error::{Damage, LogError};
 use crate::floor::Floor;
 use crate::recover::active::{Ending, examine};
 use crate::recover::files;
+use crate::scan::check_records;
 use crate::scrub;
 use crate::tail::Tail;
 
@@ -280,35 +280,5 @@ fn walk(
         });
     }
     report.segments.push(segment);
-    Ok(())
-}
-
-/// Holds a data frame's records against its header.
-pub(crate) fn check_records(header: &FrameHeader, payload: &[u8]) -> Result<(), String> {
-    if header.kind != FrameKind::Data {
-        return Ok(());
-    }
-    let (mut count, mut max_ms) = (0, i64::MIN);
-    for record in Records::new(payload, &RecordLimits::NONE) {
-        let (_, record) = record.map_err(|error| error.to_string())?;
-        let expected = header.base_offset + count;
-        if record.offset != Some(expected.get()) {
-            return Err(format!(
-                "record {count} says offset {:?}, and has {expected}",
-                record.offset
-            ));
-        }
-        count += 1;
-        max_ms = max_ms.max(record.timestamp_ms);
-    }
-    if count != u64::from(header.record_count) {
-        return Err(format!(
-            "it holds {count} records, and its header says {}",
-            header.record_count
-        ));
-    }
-    if max_ms != header.max_timestamp_ms {
-        return Err("its greatest timestamp is not that of its header".into());
-    }
     Ok(())
 }

@@ -3,7 +3,9 @@
 use std::io;
 
 use flowstone_disk::File;
-use flowstone_format::{FrameError, FrameHeader, MAX_HEADER_LEN, Position};
+use flowstone_format::{
+    FrameError, FrameHeader, FrameKind, MAX_HEADER_LEN, Position, RecordLimits, Records,
+};
 
 use crate::tail::Tail;
 
@@ -141,4 +143,34 @@ fn bad(frame_len: Option<u64>, error: &FrameError) -> ScanError {
         newer: error.is_newer(),
         detail: error.to_string(),
     })
+}
+
+/// Holds a data frame's records against its header.
+pub(crate) fn check_records(header: &FrameHeader, payload: &[u8]) -> Result<(), String> {
+    if header.kind != FrameKind::Data {
+        return Ok(());
+    }
+    let (mut count, mut max_ms) = (0, i64::MIN);
+    for record in Records::new(payload, &RecordLimits::NONE) {
+        let (_, record) = record.map_err(|error| error.to_string())?;
+        let expected = header.base_offset + count;
+        if record.offset != Some(expected.get()) {
+            return Err(format!(
+                "record {count} says offset {:?}, and has {expected}",
+                record.offset
+            ));
+        }
+        count += 1;
+        max_ms = max_ms.max(record.timestamp_ms);
+    }
+    if count != u64::from(header.record_count) {
+        return Err(format!(
+            "it holds {count} records, and its header says {}",
+            header.record_count
+        ));
+    }
+    if max_ms != header.max_timestamp_ms {
+        return Err("its greatest timestamp is not that of its header".into());
+    }
+    Ok(())
 }

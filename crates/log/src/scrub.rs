@@ -12,10 +12,9 @@ use flowstone_format::{
 
 use crate::active::FIRST_FRAME;
 use crate::error::{Damage, LogError};
-use crate::inspect::check_records;
 use crate::log::Log;
 use crate::recover::files::mismatch;
-use crate::scan::{Bad, FrameAt, Scan, ScanError};
+use crate::scan::{Bad, FrameAt, Scan, ScanError, check_records};
 use crate::tail::Tail;
 use crate::view::is_passing;
 

@@ -9,7 +9,7 @@ use flowstone_disk::File;
 use flowstone_format::{FRAME_MAGIC, FrameHeader, MAX_HEADER_LEN, Offset, Position, SegmentEntry};
 
 use crate::active::FIRST_FRAME;
-use crate::inspect::check_records;
+use crate::scan::check_records;
 use crate::tail::Tail;
 
 const READ_AHEAD_BYTES: u64 = 1 << 20;

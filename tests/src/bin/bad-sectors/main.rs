@@ -25,28 +25,16 @@ struct Args {}
 
 fn main() -> ExitCode {
     let Args {} = Args::parse();
-    if !mounts::is_inside() {
-        if let Some(missing) = mounts::missing() {
-            println!("skipped: the bad-sectors rig needs {missing}");
-            return ExitCode::SUCCESS;
+    mounts::in_namespace("bad-sectors", async {
+        match all().await {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                println!("the rig does not work: {error}");
+                ExitCode::FAILURE
+            }
         }
-        let error = mounts::enter_namespace(binary());
-        eprintln!("unshare cannot be run: {error}");
-        return ExitCode::FAILURE;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("threads can be started");
-    match runtime.block_on(all()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            println!("the rig does not work: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    })
 }
 
 async fn all() -> Result<bool, String> {

@@ -26,7 +26,6 @@ use flowstone_tests::mounts::{self, Mounted};
 use flowstone_tests::recorder::Op;
 use flowstone_tests::{Dice, binary, workspace_root};
 use recording::Recording;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Images that come of one recording.
 const IMAGES_PER_ROUND: u64 = 50;
@@ -50,31 +49,7 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if !mounts::is_inside() {
-        if let Some(missing) = mounts::missing() {
-            println!("skipped: the power-cut rig needs {missing}");
-            return ExitCode::SUCCESS;
-        }
-        let error = mounts::enter_namespace(binary());
-        eprintln!("unshare cannot be run: {error}");
-        return ExitCode::FAILURE;
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    runtime.expect("threads can be started").block_on(async {
-        // The end of this process is the end of all that it has started and mounted.
-        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
-            let mut signals = signal(kind).expect("signals can be taken");
-            tokio::spawn(async move {
-                signals.recv().await;
-                eprintln!("interrupted");
-                std::process::exit(130);
-            });
-        }
-        all(&args, binary()).await
-    })
+    mounts::in_namespace("power-cut", async { all(&args, binary()).await })
 }
 
 async fn all(args: &Args, binary: &Path) -> ExitCode {
