@@ -180,17 +180,17 @@ impl Floor {
         Ok(bytes)
     }
 
-    /// Whether the power went before the header was synced: some of its sectors are still zero, and
-    /// no slot follows. Such a file claims nothing.
+    /// Whether the header was never whole: its write failed, or the power went before the sync. Some
+    /// of its sectors are missing or still zero, and no slot follows. Such a file claims nothing.
     fn is_unfinished(&self) -> Result<bool, LogError> {
-        let len = self.len()?;
-        if len != 0 && len != FLOOR_HEADER_LEN {
+        if self.len()? > FLOOR_HEADER_LEN {
             return Ok(false);
         }
         let (found, whole) = (self.read_header()?, floor_header());
         let mut sectors = found.chunks(SECTOR_BYTES).zip(whole.chunks(SECTOR_BYTES));
-        let none_is_foreign =
-            sectors.all(|(found, whole)| found == whole || found.iter().all(|&byte| byte == 0));
+        let none_is_foreign = sectors.all(|(found, whole)| {
+            whole.starts_with(found) || found.iter().all(|&byte| byte == 0)
+        });
         Ok(none_is_foreign && found != whole)
     }
 
