@@ -188,9 +188,8 @@ impl Floor {
         }
         let (found, whole) = (self.read_header()?, floor_header());
         let mut sectors = found.chunks(SECTOR_BYTES).zip(whole.chunks(SECTOR_BYTES));
-        let none_is_foreign = sectors.all(|(found, whole)| {
-            whole.starts_with(found) || found.iter().all(|&byte| byte == 0)
-        });
+        let none_is_foreign = sectors
+            .all(|(found, whole)| whole.starts_with(found) || found.iter().all(|&byte| byte == 0));
         Ok(none_is_foreign && found != whole)
     }
 
