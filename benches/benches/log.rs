@@ -42,6 +42,8 @@ impl Fixture {
             append_ms: 1_700_000_000_000,
             routing_count: 1,
             limits: &run.limits,
+            producer: None,
+            expected_offset: None,
         };
         self.log.append(&batch).expect("the disk takes it");
     }

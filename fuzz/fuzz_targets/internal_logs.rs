@@ -88,6 +88,8 @@ fn append(disk: &SimDisk, id: PartitionId, mut entries: &[u8]) {
             append_ms: NOW_MS,
             routing_count: 1,
             limits: &RecordLimits::NONE,
+            producer: None,
+            expected_offset: None,
         };
         log.append(&batch).expect("the record is sound");
     }

@@ -371,7 +371,12 @@ impl Partition {
             }
             LogError::Header { .. }
             | LogError::OutOfRange { .. }
-            | LogError::NotABoundary { .. } => Error::Internal {
+            | LogError::NotABoundary { .. }
+            | LogError::SequenceReused { .. }
+            | LogError::SequenceTooOld { .. }
+            | LogError::OffsetMismatch { .. }
+            | LogError::ProducersUnknown { .. }
+            | LogError::TooManyProducers { .. } => Error::Internal {
                 detail: error.to_string(),
             },
         }

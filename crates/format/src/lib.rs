@@ -15,6 +15,7 @@ mod layout;
 mod manifest;
 mod names;
 mod offset;
+mod producer;
 mod record;
 mod segment;
 mod stored;
@@ -47,6 +48,7 @@ pub use names::{
     partition_dir_name, segment_name, segment_temp_name,
 };
 pub use offset::{Generation, Offset, PartitionId, Position};
+pub use producer::{PRODUCER_WINDOW, ProducerId, ProducerSequence, client_crc};
 pub use record::{MAX_BROKER_BYTES, Record, RecordLimits, Records};
 pub use segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentHeader};
 pub use stored::{put_stored, skip_records};

@@ -96,6 +96,48 @@ pub enum LogError {
         /// The greatest offset allowed.
         end: Offset,
     },
+    /// The producer has sent this sequence before, with other records. The log is as it was.
+    #[error("sequence {sequence} was used before, for other records")]
+    SequenceReused {
+        /// The sequence.
+        sequence: i64,
+    },
+    /// Whether the sequence was appended is no longer known. The log is as it was.
+    #[error(
+        "sequence {sequence} is too old to tell whether it was appended; the lowest that is known is {lowest_known}"
+    )]
+    SequenceTooOld {
+        /// The sequence.
+        sequence: i64,
+        /// The lowest sequence of the producer that is remembered.
+        lowest_known: i64,
+    },
+    /// The batch was to be appended at another offset than the next one. The log is as it was.
+    #[error("the next offset is {end}, not {expected}")]
+    OffsetMismatch {
+        /// The offset that the batch asked for.
+        expected: Offset,
+        /// The next offset to be assigned, among what is staged too.
+        end: Offset,
+    },
+    /// What producers have appended cannot be told, since files that tell it are gone or damaged.
+    /// Batches without a producer are taken. The log is as it was.
+    #[error(
+        "what producers appended up to {lost_upto_ms} ms is not known any more, so that a repeat cannot be told from a new request until producers of that time have expired"
+    )]
+    ProducersUnknown {
+        /// Frames up to this append time may be missing, Unix milliseconds. Once producers whose last
+        /// append was then have expired, the log takes batches with producers again.
+        lost_upto_ms: i64,
+    },
+    /// There is no room to remember a new producer. The log is as it was.
+    #[error(
+        "no room to remember a new producer: all partitions together remember at most {limit} sequences"
+    )]
+    TooManyProducers {
+        /// The limit, in sequences of all partitions that share it.
+        limit: usize,
+    },
     /// A truncation has to fall between two batches.
     #[error("offset {offset} is inside a batch")]
     NotABoundary {

@@ -14,6 +14,8 @@ use crate::active::Active;
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
+use crate::idempotence::Verdict;
+use crate::producers::{ProducerBatch, ProducerBudget, ProducerState};
 use crate::reader::LogReader;
 use crate::recover::{self, Recovered, empty_manifest};
 use crate::shared::Shared;
@@ -37,6 +39,10 @@ pub struct Batch<'a> {
     pub routing_count: u32,
     /// What the scan was held against.
     pub limits: &'a RecordLimits,
+    /// Who sent it, if it is to be appended once however often it is repeated.
+    pub producer: Option<ProducerBatch>,
+    /// Append it only if it gets this offset.
+    pub expected_offset: Option<Offset>,
 }
 
 /// Where a batch went.
@@ -46,8 +52,12 @@ pub struct Appended {
     pub base_offset: Offset,
     /// How many records it has.
     pub record_count: u32,
-    /// The append time that it was given, in Unix milliseconds.
+    /// The append time that it was given, in Unix milliseconds; of a duplicate, that of the
+    /// producer's last append.
     pub append_ms: i64,
+    /// It had been appended before, and offset and count are those of that time. That may have been
+    /// just now: as long as its frame is not synced, neither is the duplicate.
+    pub duplicate: bool,
 }
 
 /// What a sync has made durable.
@@ -73,6 +83,8 @@ pub struct Log {
     pub(crate) staged: Vec<u8>,
     pub(crate) poisoned: bool,
     pub(crate) damage: Option<Damage>,
+    /// As of the last staged frame.
+    pub(crate) producers: ProducerState,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -90,8 +102,25 @@ impl Log {
         floor: Option<FloorSlot>,
         config: LogConfig,
     ) -> Result<Self, LogError> {
+        let budget = Arc::new(ProducerBudget::unlimited());
+        Self::open_within(env, dir, partition, floor, config, &budget)
+    }
+
+    /// Opens the log like [`Log::open`], and remembers producers within a budget that it shares
+    /// with other logs.
+    ///
+    /// # Errors
+    /// As [`Log::open`].
+    pub fn open_within(
+        env: &Env,
+        dir: &Path,
+        partition: PartitionId,
+        floor: Option<FloorSlot>,
+        config: LogConfig,
+        budget: &Arc<ProducerBudget>,
+    ) -> Result<Self, LogError> {
         let dir = PartitionDir::new(Arc::clone(&env.disk), dir);
-        let recovered = recover::recover(&dir, partition, floor.as_ref(), &config)?;
+        let recovered = recover::recover(&dir, partition, floor.as_ref(), &config, budget)?;
         let mut log = Self {
             env: env.clone(),
             dir,
@@ -103,6 +132,7 @@ impl Log {
             staged: Vec::new(),
             poisoned: false,
             damage: None,
+            producers: ProducerState::new(budget),
             shared: Arc::new(Shared::default()),
         };
         if let Err(error) = log.take(recovered) {
@@ -122,7 +152,11 @@ impl Log {
         // What this process knows to be durable counts, whatever FLOOR was told.
         let place = |slot: &FloorSlot| (slot.generation, slot.position);
         let floor = floor.into_iter().chain(self.floor()).max_by_key(place);
-        let recovered = recover::recover(&self.dir, self.partition, floor.as_ref(), &self.config)?;
+        // What it counts for is given back before the same is read again.
+        let budget = Arc::clone(self.producers.budget());
+        self.producers = ProducerState::new(&budget);
+        let floor = floor.as_ref();
+        let recovered = recover::recover(&self.dir, self.partition, floor, &self.config, &budget)?;
         self.take(recovered)
     }
 
@@ -142,6 +176,7 @@ impl Log {
         self.active = recovered.active;
         self.tail = recovered.tail;
         self.damage = recovered.damage;
+        self.producers = recovered.producers;
         self.poisoned = recovered.unsealed.is_some();
         recovered.unsealed.map_or(Ok(()), Err)
     }
@@ -184,24 +219,31 @@ impl Log {
     }
 
     /// Stages one batch: gives it offsets, builds its frame and reserves space for it, in a new
-    /// segment where the active one has no room. [`Log::sync`] makes it durable.
+    /// segment where the active one has no room. [`Log::sync`] makes it durable. A batch that its
+    /// producer repeats is not staged again.
     ///
     /// # Errors
-    /// [`LogError::DiskFull`] and [`LogError::Record`] leave the log as it was. A failed write
-    /// poisons it; [`LogError::SyncFailed`] has to end the process.
+    /// [`LogError::DiskFull`], [`LogError::Record`] and those that speak of the producer or the
+    /// expected offset leave the log as it was. A failed write poisons it;
+    /// [`LogError::SyncFailed`] has to end the process.
     pub fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, LogError> {
         self.sound()?;
+        let client_crc = match self.judge(batch)? {
+            Verdict::Duplicate(appended) => return Ok(appended),
+            Verdict::New(client_crc) => client_crc,
+        };
+        let producer = batch.producer;
         let frame_start = self.staged.len();
         let meta = BatchMeta {
             base_offset: self.tail.next_offset,
             leader_epoch: self.tail.epoch,
             entry_index: self.tail.next_index,
             append_ms: self.tail.last_append_ms.max(batch.append_ms),
-            producer_id: [0; 16],
-            sequence: 0,
-            producer_epoch: 0,
+            producer_id: producer.map_or([0; 16], |producer| producer.id.into_bytes()),
+            sequence: producer.map_or(0, |producer| producer.sequence),
+            producer_epoch: producer.map_or(0, |producer| producer.epoch),
             routing_count: batch.routing_count,
-            client_crc: 0,
+            client_crc,
         };
         let built = build_batch(
             &mut self.staged,
@@ -238,6 +280,9 @@ impl Log {
         );
         active.note_frame(&header);
         self.tail.advance(&header, header_crc);
+        if producer.is_some() {
+            self.producers.apply(&header);
+        }
         if self.staged.len() >= MAX_STAGED_BYTES {
             self.write()?;
         }
@@ -245,6 +290,7 @@ impl Log {
             base_offset: header.base_offset,
             record_count: header.record_count,
             append_ms: header.append_ms,
+            duplicate: false,
         })
     }
 

@@ -15,6 +15,7 @@ use crate::active::Active;
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
+use crate::producers::{ProducerBudget, ProducerState};
 use crate::tail::Tail;
 use crate::view::SegmentView;
 
@@ -26,6 +27,8 @@ pub(crate) struct Recovered {
     pub(crate) tail: Tail,
     pub(crate) damage: Option<Damage>,
     pub(crate) views: Vec<Arc<SegmentView>>,
+    /// As of the last frame that counts.
+    pub(crate) producers: ProducerState,
     /// The disk was too full to seal off a torn tail. What lies before it is durable and may be
     /// read; nothing may be appended before the seal is in the MANIFEST.
     pub(crate) unsealed: Option<LogError>,
@@ -40,6 +43,7 @@ impl Recovered {
             tail: Tail::new(damage.offset),
             damage: Some(damage),
             views,
+            producers: ProducerState::default(),
             unsealed: None,
         }
     }
@@ -51,11 +55,12 @@ pub(crate) fn recover(
     partition: PartitionId,
     floor: Option<&FloorSlot>,
     config: &LogConfig,
+    budget: &Arc<ProducerBudget>,
 ) -> Result<Recovered, LogError> {
     let names = dir.file_names()?;
     let path = dir.manifest_path();
     let Some(bytes) = dir.read_file(&path)? else {
-        return without_manifest(dir, partition, floor, &names);
+        return without_manifest(dir, partition, floor, &names, budget);
     };
     let damage_at = |offset, detail| Damage {
         offset,
@@ -103,9 +108,10 @@ pub(crate) fn recover(
     if let Some(damage) = first_damage(dir, &manifest)? {
         return Ok(Recovered::damaged(manifest, views, damage));
     }
+    let producers = ProducerState::new(budget);
     let recovered = match manifest.segments.last() {
         Some(entry) if entry.state == SegmentState::Active => {
-            active::recover(dir, partition, manifest, floor, config, views)?
+            active::recover(dir, partition, manifest, floor, config, views, producers)?
         }
         last => Recovered {
             tail: last.map_or(Tail::new(manifest.log_start_offset), Tail::after),
@@ -113,6 +119,7 @@ pub(crate) fn recover(
             active: None,
             damage: None,
             views,
+            producers,
             unsealed: None,
         },
     };
@@ -160,6 +167,7 @@ fn without_manifest(
     partition: PartitionId,
     floor: Option<&FloorSlot>,
     names: &[String],
+    budget: &Arc<ProducerBudget>,
 ) -> Result<Recovered, LogError> {
     let manifest = empty_manifest(partition);
     let detail = match floor {
@@ -186,6 +194,7 @@ fn without_manifest(
         active: None,
         damage: None,
         views: vec![],
+        producers: ProducerState::new(budget),
         unsealed: None,
     })
 }

@@ -124,6 +124,7 @@ mod tests {
             base_offset: Offset::new(base_offset),
             record_count,
             append_ms: 0,
+            duplicate: false,
         })
     }
 

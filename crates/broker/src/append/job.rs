@@ -49,6 +49,8 @@ impl AppendJob {
             append_ms: now_ms,
             routing_count: self.routing_count,
             limits: &self.limits,
+            producer: None,
+            expected_offset: None,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::active::{Active, FIRST_FRAME};
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
+use crate::producers::ProducerState;
 use crate::scan::{Bad, FrameAt, Scan, ScanError};
 use crate::tail::Tail;
 use crate::view::SegmentView;
@@ -29,7 +30,8 @@ pub(crate) enum Ending {
     Rot(String),
 }
 
-/// Recovers the partition's active segment, the last that `manifest` lists.
+/// Recovers the partition's active segment, the last that `manifest` lists. `producers` are as of
+/// its base.
 pub(super) fn recover(
     dir: &PartitionDir,
     partition: PartitionId,
@@ -37,6 +39,7 @@ pub(super) fn recover(
     floor: Option<&FloorSlot>,
     config: &LogConfig,
     mut views: Vec<Arc<SegmentView>>,
+    mut producers: ProducerState,
 ) -> Result<Recovered, LogError> {
     let entry = manifest.segments.last().expect("the caller looked").clone();
     if let Some(damage) = files::check_segment(dir, partition, &entry)? {
@@ -50,6 +53,7 @@ pub(super) fn recover(
     let file = Arc::clone(&active.file);
     let found = examine(&*file, entry.salt, tail, slot, |frame, _| {
         active.note_frame(&frame.header);
+        producers.apply(&frame.header);
     });
     let found = found.map_err(LogError::io("read", &active.path))?;
     let Found {
@@ -72,6 +76,7 @@ pub(super) fn recover(
             tail,
             damage: None,
             views,
+            producers,
             unsealed: None,
         }),
         Ending::Rot(detail) => {
@@ -88,7 +93,7 @@ pub(super) fn recover(
                 file = %active.path.display(), position = %active.staged_end,
                 offset = %tail.next_offset, "a torn tail is sealed off"
             );
-            seal(dir, manifest, &active, tail, views)
+            seal(dir, manifest, &active, tail, views, producers)
         }
     }
 }
@@ -101,6 +106,7 @@ fn seal(
     active: &Active,
     tail: Tail,
     views: Vec<Arc<SegmentView>>,
+    producers: ProducerState,
 ) -> Result<Recovered, LogError> {
     let last = manifest
         .segments
@@ -122,6 +128,7 @@ fn seal(
         tail,
         damage: None,
         views,
+        producers,
         unsealed,
     })
 }

@@ -150,6 +150,8 @@ pub(crate) fn append(
         append_ms: now_ms,
         routing_count: 1,
         limits: &RecordLimits::default(),
+        producer: None,
+        expected_offset: None,
     })
 }
 

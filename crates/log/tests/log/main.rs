@@ -12,6 +12,7 @@ mod found_damage;
 mod harness;
 mod model;
 mod prefix_and_suffix;
+mod producers;
 mod real_disk;
 mod repair;
 mod repair_crash;

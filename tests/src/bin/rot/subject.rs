@@ -295,6 +295,8 @@ fn append(log: &mut Log, records: &[Vec<u8>], now_ms: i64) {
         append_ms: now_ms,
         routing_count: 1,
         limits: &RecordLimits::NONE,
+        producer: None,
+        expected_offset: None,
     })
     .expect("there is room");
 }
