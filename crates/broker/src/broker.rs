@@ -11,8 +11,8 @@ use crate::topics::admin;
 use crate::{
     AppendedRun, BrokerConfig, Cursor, Env, Error, FetchRequest, Fetched, GroupInfo, Limits,
     Metrics, PartitionInfo, PartitionOffsets, PendingProduce, Permit, Pipeline, ProduceRequest,
-    Start, SubscribeRequest, Subscription, TopicChange, TopicInfo, TopicSpec, fetch, group,
-    metrics, offsets, open, produce, resolve, retention, scrub, subscribe,
+    ResetOffsets, ResetTo, Start, SubscribeRequest, Subscription, TopicChange, TopicInfo,
+    TopicSpec, fetch, group, metrics, offsets, open, produce, resolve, retention, scrub, subscribe,
 };
 
 /// An open data directory. Clones are the same broker; it stops when the last one is dropped.
@@ -226,6 +226,28 @@ impl Broker {
     /// [`Error::GroupNotFound`].
     pub async fn describe_group(&self, name: &str) -> Result<GroupInfo, Error> {
         group::describe(self.core(), name).await
+    }
+
+    /// Sets how far a group has read one topic, durably; with `validate_only` it only says from where to
+    /// where.
+    ///
+    /// # Errors
+    /// Nothing was changed: [`Error::GroupActive`] while the group has members and `force` is not set,
+    /// [`Error::TopicNotFound`], [`Error::PartitionNotFound`], [`Error::GroupNotFound`] if the group to
+    /// copy from or to shift has committed nothing, [`Error::InvalidField`] also for an offset that a
+    /// partition does not have, [`Error::LimitExceeded`], [`Error::CorruptSegment`],
+    /// [`Error::ShuttingDown`].
+    pub async fn reset_offsets(&self, request: ResetOffsets) -> Result<ResetTo, Error> {
+        group::reset(self.core(), request).await
+    }
+
+    /// Forgets, durably, all that a group has committed.
+    ///
+    /// # Errors
+    /// Nothing was changed: [`Error::GroupNotFound`], [`Error::GroupActive`] while it has members,
+    /// [`Error::ShuttingDown`].
+    pub async fn delete_group(&self, name: &str) -> Result<(), Error> {
+        group::delete(self.core(), name).await
     }
 
     /// What was counted since the broker was opened, and how it stands now. Looks at every

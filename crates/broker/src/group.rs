@@ -1,14 +1,23 @@
 //! Consumer groups: who is in, and how far they have read.
 
-use std::collections::BTreeSet;
+mod delete;
+mod reset;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flowstone_format::{RecordLimits, Records};
 use flowstone_log::ReadLimit;
+use uuid::Uuid;
 
 use crate::Error;
 use crate::core::Core;
 use crate::partition::Partition;
+use crate::topics::Topic;
+
+pub(crate) use delete::delete;
+pub(crate) use reset::reset;
+pub use reset::{ResetOffsets, ResetTarget, ResetTo};
 
 /// A group, its members and its offsets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,7 +26,8 @@ pub struct GroupInfo {
     pub name: String,
     /// Who reads, by topic.
     pub members: Vec<MemberInfo>,
-    /// What was committed, by topic and partition. Empty in a list of groups.
+    /// All partitions of the topics that the group has members in or has committed in, by topic and
+    /// partition. Empty in a list of groups.
     pub offsets: Vec<GroupOffset>,
 }
 
@@ -41,11 +51,14 @@ pub struct GroupOffset {
     pub topic: String,
     /// The partition.
     pub partition: u32,
-    /// The next offset to read.
-    pub committed_offset: u64,
+    /// The next offset to read; `None` while nothing is committed.
+    pub committed_offset: Option<u64>,
     /// The end of what may be read, exclusive.
     pub high_watermark: u64,
-    /// The time of the record at the committed offset, in Unix milliseconds; `None` when all is read
+    /// Offsets from the committed one to the end, or from the log start where that lies behind it or
+    /// nothing is committed.
+    pub lag: u64,
+    /// The time of the first record that counts as lag, in Unix milliseconds; `None` when all is read
     /// or the record cannot be read.
     pub oldest_uncommitted_ms: Option<i64>,
 }
@@ -73,23 +86,28 @@ pub(crate) async fn describe(core: &Arc<Core>, name: &str) -> Result<GroupInfo, 
     let members = core.members.of(name);
     let committed = core.offsets.log()?.state().group(name).cloned();
     if members.is_empty() && committed.is_none() {
-        return Err(Error::GroupNotFound {
-            group: name.to_owned(),
-        });
+        return Err(not_found(name));
     }
-    let mut found: Vec<(String, Arc<Partition>, u64)> = Vec::new();
-    for (topic, offsets) in committed.unwrap_or_default() {
-        let Some(topic) = core.topics.get_by_id(topic) else {
-            continue;
-        };
-        for (partition, offset) in offsets {
-            if let Ok(partition) = topic.partition(partition) {
-                found.push((topic.name().to_owned(), partition, offset));
+    let committed = committed.unwrap_or_default();
+    let of_members = members.iter().flat_map(|member| &member.partitions);
+    let of_members = of_members.filter_map(|(topic, _)| core.topics.get(topic).ok());
+    let of_commits = committed.topics();
+    let of_commits = of_commits.filter_map(|(id, _)| core.topics.get_by_id(id));
+    // By name, then by id: a topic may be made anew between the two looks.
+    let topics: BTreeMap<(String, Uuid), Arc<Topic>> = of_members
+        .chain(of_commits)
+        .map(|topic| ((topic.name().to_owned(), topic.id()), topic))
+        .collect();
+    let look = move || {
+        let mut offsets = Vec::new();
+        for ((name, id), topic) in topics {
+            for partition in &topic.now().partitions {
+                let at = committed.get(id, partition.index());
+                offsets.push(group_offset(name.clone(), partition, at));
             }
         }
-    }
-    found.sort_by(|a, b| (&a.0, a.1.index()).cmp(&(&b.0, b.1.index())));
-    let look = move || found.into_iter().map(group_offset).collect();
+        offsets
+    };
     Ok(GroupInfo {
         name: name.to_owned(),
         members,
@@ -97,23 +115,46 @@ pub(crate) async fn describe(core: &Arc<Core>, name: &str) -> Result<GroupInfo, 
     })
 }
 
-/// How far one partition is read. Blocks.
-fn group_offset((topic, partition, offset): (String, Arc<Partition>, u64)) -> GroupOffset {
-    GroupOffset {
-        topic,
-        partition: partition.index(),
-        committed_offset: offset,
-        high_watermark: partition.high_watermark(),
-        oldest_uncommitted_ms: time_of_next(&partition, offset),
+/// Whether anything is known of a group.
+fn exists(core: &Core, name: &str) -> Result<bool, Error> {
+    let committed = core.offsets.log()?.state().group(name).is_some();
+    Ok(committed || !core.members.of(name).is_empty())
+}
+
+fn not_found(name: &str) -> Error {
+    Error::GroupNotFound {
+        group: name.to_owned(),
     }
 }
 
-/// The time of the first record that is not committed.
-fn time_of_next(partition: &Partition, committed: u64) -> Option<i64> {
-    let from = committed.max(partition.log_start_offset());
-    if from >= partition.high_watermark() {
-        return None;
+/// Fails while a group has members.
+fn check_empty(core: &Core, name: &str) -> Result<(), Error> {
+    if core.members.of(name).is_empty() {
+        return Ok(());
     }
+    Err(Error::GroupActive {
+        group: name.to_owned(),
+    })
+}
+
+/// How far one partition is read. Blocks.
+fn group_offset(topic: String, partition: &Partition, committed: Option<u64>) -> GroupOffset {
+    let high_watermark = partition.high_watermark();
+    let from = committed.unwrap_or(0).max(partition.log_start_offset());
+    GroupOffset {
+        topic,
+        partition: partition.index(),
+        committed_offset: committed,
+        high_watermark,
+        lag: high_watermark.saturating_sub(from),
+        oldest_uncommitted_ms: (from < high_watermark)
+            .then(|| time_at(partition, from))
+            .flatten(),
+    }
+}
+
+/// The time of the record at an offset, or of the next one behind it.
+fn time_at(partition: &Partition, from: u64) -> Option<i64> {
     let limit = ReadLimit {
         max_bytes: 1,
         max_records: 1,

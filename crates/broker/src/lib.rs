@@ -54,7 +54,7 @@ pub use cursor::{Cursor, PartitionOffsets, Start, Stop};
 pub use error::{Error, OpenError};
 pub use fetch::{FetchRequest, Fetched};
 pub use flowstone_disk::Env;
-pub use group::{GroupInfo, GroupOffset, MemberInfo};
+pub use group::{GroupInfo, GroupOffset, MemberInfo, ResetOffsets, ResetTarget, ResetTo};
 pub use metrics::{Metrics, TopicMetrics};
 pub use open::offline::{Offline, OfflinePartition};
 pub use produce::{Acks, AppendedRun, PendingProduce, Permit, Pipeline, ProduceRequest};

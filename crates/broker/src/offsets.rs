@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::Error;
 use crate::internal::InternalLog;
 
+pub(crate) use command::{OffsetsCommand, PartitionOffset};
 pub(crate) use commit::commit;
 pub(crate) use state::OffsetsState;
 

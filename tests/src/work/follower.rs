@@ -95,7 +95,7 @@ pub async fn committed(stub: &Stub) -> BTreeMap<i32, i64> {
             let group = response.into_inner().group.expect("the answer has a group");
             let offsets = group.offsets.iter();
             offsets
-                .map(|offset| (offset.partition, offset.committed_offset))
+                .filter_map(|offset| Some((offset.partition, offset.committed_offset?)))
                 .collect()
         }
         Err(status) => {

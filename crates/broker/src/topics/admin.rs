@@ -8,9 +8,11 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::core::Core;
+use crate::internal::{Alone, InternalLog};
 use crate::metadata::{
     Change, CreateTopic, DeleteTopic, MetadataCommand, UpdateTopic, check_change, check_new,
 };
+use crate::offsets::{OffsetsCommand, OffsetsState};
 use crate::partition::Partition;
 use crate::topics::{Topic, TopicNow};
 use crate::{Error, TopicChange, TopicInfo, TopicSpec};
@@ -112,20 +114,50 @@ pub(crate) async fn delete(core: &Arc<Core>, name: &str) -> Result<(), Error> {
     core.check_accepting()?;
     let right = core.metadata.alone().await;
     let topic = core.topics.get(name)?;
+    // No commit that was checked against the topic comes after what forgets it.
+    let offsets = match core.offsets.log() {
+        Ok(log) => Some((Arc::clone(log), log.alone().await)),
+        Err(_) => None,
+    };
     let command = DeleteTopic {
         id: topic.id().as_bytes().to_vec(),
     };
+    let (sender, forgotten) = oneshot::channel();
     change(core, right, command, move |core| {
         core.topics.remove(&topic);
         topic.delete();
-        if let Ok(offsets) = core.offsets.log() {
-            offsets.state().retain_topics(|id| id != topic.id());
+        if let Some((log, alone)) = offsets {
+            forget_offsets(core, &log, alone, topic.id(), sender);
         }
         let owner = Arc::clone(core);
         core.housekeeping
             .add(async move { remove_files(&owner, &topic) });
     })
-    .await
+    .await?;
+    // The topic is gone whether or not anything had to be forgotten.
+    let _ = forgotten.await;
+    Ok(())
+}
+
+/// Forgets what groups have committed of a topic that is no more. Where that fails it is forgotten at
+/// the next start.
+fn forget_offsets(
+    core: &Arc<Core>,
+    log: &Arc<InternalLog<OffsetsState>>,
+    alone: Alone,
+    topic: Uuid,
+    forgotten: oneshot::Sender<()>,
+) {
+    if !log.state().has_topic(topic) {
+        return;
+    }
+    let command = OffsetsCommand::delete_topic(topic);
+    log.append(core, alone, command, move |outcome| {
+        if let Err(error) = outcome {
+            tracing::warn!(%topic, %error, "the offsets of a deleted topic are still stored");
+        }
+        let _ = forgotten.send(());
+    });
 }
 
 /// Removes the records of a partition before an offset.

@@ -72,10 +72,10 @@ fn contents(broker: &Broker) -> String {
     for group in broker.list_groups(None, 100) {
         let group = block_on(broker.describe_group(&group.name)).unwrap();
         for offset in group.offsets {
-            out += &format!(
-                "group {} {} {} at {}\n",
-                group.name, offset.topic, offset.partition, offset.committed_offset
-            );
+            if let Some(at) = offset.committed_offset {
+                let (topic, partition) = (offset.topic, offset.partition);
+                out += &format!("group {} {topic} {partition} at {at}\n", group.name);
+            }
         }
     }
     out

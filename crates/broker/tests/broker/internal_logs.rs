@@ -47,7 +47,7 @@ fn committed(broker: &Driven, group: usize) -> u64 {
     let group = broker
         .wait(broker.broker.describe_group(&format!("{group:0240}")))
         .unwrap();
-    group.offsets[0].committed_offset
+    group.offsets[0].committed_offset.expect("it has committed")
 }
 
 fn size_of(machine: &Machine, partition: u64) -> u64 {

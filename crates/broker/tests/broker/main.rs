@@ -8,6 +8,7 @@ mod damage;
 mod failure;
 mod full_disk;
 mod golden;
+mod group_admin;
 mod groups;
 mod harness;
 mod internal_logs;

@@ -115,7 +115,7 @@ fn print_details(group: &Group) -> Result<()> {
             offsets.row(vec![
                 offset.topic.clone(),
                 offset.partition.to_string(),
-                offset.committed_offset.to_string(),
+                committed(offset),
                 offset.high_watermark.to_string(),
                 offset.lag.to_string(),
                 oldest(offset).unwrap_or_default(),
@@ -124,6 +124,14 @@ fn print_details(group: &Group) -> Result<()> {
         offsets.print()?;
     }
     Ok(())
+}
+
+/// The committed offset, or that there is none.
+fn committed(offset: &GroupOffset) -> String {
+    match offset.committed_offset {
+        Some(offset) => offset.to_string(),
+        None => "-".to_owned(),
+    }
 }
 
 fn name_of(member: &Member) -> &str {
@@ -179,7 +187,7 @@ struct Partition<'a> {
 struct OffsetDetails<'a> {
     #[serde(flatten)]
     partition: Partition<'a>,
-    committed_offset: i64,
+    committed_offset: Option<i64>,
     high_watermark: i64,
     lag: i64,
     oldest_uncommitted_time: Option<String>,

@@ -2,6 +2,8 @@
 
 use flowstone_proto::v1;
 use tonic::Code;
+use v1::reset_offsets_request::Target;
+use v1::start_position::Position;
 
 use crate::harness::{TestServer, assert_refused};
 
@@ -44,13 +46,18 @@ async fn a_group_tells_who_is_in_and_how_far_it_is() {
 
     let group = get(&server, "g").await;
     assert_eq!(group.state(), v1::GroupState::Empty);
-    assert_eq!(group.offsets.len(), 1);
+    assert_eq!(group.offsets.len(), 2);
     let offset = &group.offsets[0];
     assert_eq!(
         (offset.committed_offset, offset.high_watermark, offset.lag),
-        (1, 3, 2)
+        (Some(1), 3, 2)
     );
     assert!(offset.oldest_uncommitted_time.is_some());
+    let other = &group.offsets[1];
+    assert_eq!(
+        (other.partition, other.committed_offset, other.lag),
+        (1, None, 0)
+    );
 
     let request = v1::SubscribeRequest {
         topic: "visits".to_owned(),
@@ -152,25 +159,100 @@ async fn what_groups_cannot_do_is_said() {
         "GROUP_NOT_FOUND",
         &[("group", "absent")],
     );
-    let status = groups
-        .reset_offsets(v1::ResetOffsetsRequest::default())
-        .await
-        .expect_err("not yet");
+    let nowhere = |target| v1::ResetOffsetsRequest {
+        group: "g".to_owned(),
+        topic: "visits".to_owned(),
+        target,
+        ..v1::ResetOffsetsRequest::default()
+    };
+    for (target, field) in [
+        (None, "target"),
+        (Some(Target::To(v1::StartPosition::default())), "to"),
+        (
+            Some(Target::To(position(Position::Offset(-1)))),
+            "to.offset",
+        ),
+        (Some(Target::To(position(Position::Anchor(3)))), "to.anchor"),
+        (
+            Some(Target::CopyFromGroup("g".to_owned())),
+            "copy_from_group",
+        ),
+    ] {
+        let status = groups.reset_offsets(nowhere(target)).await;
+        assert_refused(
+            &status.expect_err("refused"),
+            Code::InvalidArgument,
+            "INVALID_FIELD",
+            &[("field", field)],
+        );
+    }
+    let request = v1::DeleteGroupRequest {
+        group: "absent".to_owned(),
+    };
+    let status = groups.delete_group(request).await.expect_err("absent");
     assert_refused(
         &status,
-        Code::Unimplemented,
-        "UNIMPLEMENTED",
-        &[("what", "ResetOffsets")],
+        Code::NotFound,
+        "GROUP_NOT_FOUND",
+        &[("group", "absent")],
     );
-    let status = groups
-        .delete_group(v1::DeleteGroupRequest::default())
-        .await
-        .expect_err("not yet");
+    server.stop().await;
+}
+
+fn position(position: Position) -> v1::StartPosition {
+    v1::StartPosition {
+        position: Some(position),
+    }
+}
+
+#[tokio::test]
+async fn a_reset_tells_before_and_after_and_a_deleted_group_is_gone() {
+    let server = TestServer::start().await;
+    server.create_topic("visits", 2).await;
+    server.append("visits", 0, &["a", "b", "c"]).await;
+    commit(&server, vec![cursor("g", 0, 3)]).await;
+    let mut groups = server.groups();
+    let mut reset = async |target, partitions: &[i32]| {
+        let request = v1::ResetOffsetsRequest {
+            group: "g".to_owned(),
+            topic: "visits".to_owned(),
+            partitions: partitions.to_vec(),
+            target: Some(target),
+            ..v1::ResetOffsetsRequest::default()
+        };
+        let told = groups.reset_offsets(request).await.expect("reset");
+        let told = told.into_inner();
+        let place = |at: v1::Cursor| (at.partition, at.offset);
+        let before: Vec<_> = told.before.into_iter().map(place).collect();
+        (
+            before,
+            told.after.into_iter().map(place).collect::<Vec<_>>(),
+        )
+    };
+    let earliest = Target::To(position(Position::Anchor(1)));
+    assert_eq!(
+        reset(earliest, &[]).await,
+        (vec![(0, 3)], vec![(0, 0), (1, 0)])
+    );
+    let last = Target::To(position(Position::Last(1)));
+    assert_eq!(reset(last, &[0]).await, (vec![(0, 0)], vec![(0, 2)]));
+    let shift = Target::ShiftBy(-1);
+    assert_eq!(reset(shift, &[0]).await, (vec![(0, 2)], vec![(0, 1)]));
+    assert_eq!(get(&server, "g").await.offsets[0].committed_offset, Some(1));
+
+    let request = v1::DeleteGroupRequest {
+        group: "g".to_owned(),
+    };
+    groups.delete_group(request).await.expect("deleted");
+    let request = v1::GetGroupRequest {
+        group: "g".to_owned(),
+    };
+    let status = groups.get_group(request).await.expect_err("gone");
     assert_refused(
         &status,
-        Code::Unimplemented,
-        "UNIMPLEMENTED",
-        &[("what", "DeleteGroup")],
+        Code::NotFound,
+        "GROUP_NOT_FOUND",
+        &[("group", "g")],
     );
     server.stop().await;
 }

@@ -201,9 +201,9 @@ impl Ledger {
                 .commits
                 .iter()
                 .filter(|(_, found)| found.topic == *name)
-                .map(|(group, found)| {
-                    let offset = found.committed_offset as i64;
-                    (group.clone(), found.partition as i32, offset)
+                .filter_map(|(group, found)| {
+                    let offset = found.committed_offset? as i64;
+                    Some((group.clone(), found.partition as i32, offset))
                 })
                 .collect();
             let before = wrong.len();

@@ -339,7 +339,7 @@ impl Client {
                 let found = offsets
                     .iter()
                     .find(|offset| offset.topic == *name && offset.partition == partition);
-                let found = found.map(|offset| offset.committed_offset);
+                let found = found.and_then(|offset| offset.committed_offset);
                 if found.is_none_or(|found| found < at) {
                     self.wrong.push(format!(
                         "{name} {partition}: {at} was committed, and {found:?} is told"

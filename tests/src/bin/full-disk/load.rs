@@ -135,7 +135,9 @@ impl Shared {
                 Err(status) => return Err(status),
             };
             for offset in told.offsets {
-                found.insert((number, offset.partition), offset.committed_offset);
+                if let Some(committed) = offset.committed_offset {
+                    found.insert((number, offset.partition), committed);
+                }
             }
         }
         for (key, offset) in &expected {

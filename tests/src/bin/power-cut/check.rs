@@ -282,7 +282,9 @@ async fn committed(stub: &Stub) -> Result<Vec<(String, i32, i64)>, Status> {
             let offsets = response.into_inner().group.unwrap_or_default().offsets;
             let offsets = offsets.into_iter();
             Ok(offsets
-                .map(|offset| (offset.topic, offset.partition, offset.committed_offset))
+                .filter_map(|offset| {
+                    Some((offset.topic, offset.partition, offset.committed_offset?))
+                })
                 .collect())
         }
         Err(status) if status.code() == Code::NotFound => Ok(Vec::new()),

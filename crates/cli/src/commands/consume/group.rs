@@ -252,6 +252,6 @@ async fn commits(client: &Client, topic: &str, group: &str) -> Result<BTreeMap<i
         .offsets
         .iter()
         .filter(|offset| offset.topic == topic)
-        .map(|offset| (offset.partition, offset.committed_offset))
+        .filter_map(|offset| Some((offset.partition, offset.committed_offset?)))
         .collect())
 }

@@ -1,0 +1,33 @@
+//! Forgetting a group.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{check_empty, exists, not_found};
+use crate::Error;
+use crate::core::Core;
+use crate::names::check_group;
+use crate::offsets::OffsetsCommand;
+
+/// Forgets, durably, all that a group without members has committed.
+pub(crate) async fn delete(core: &Arc<Core>, name: &str) -> Result<(), Error> {
+    core.check_accepting()?;
+    check_group(name)?;
+    if !exists(core, name)? {
+        return Err(not_found(name));
+    }
+    check_empty(core, name)?;
+    let log = core.offsets.log()?;
+    let alone = log.alone().await;
+    // Another call may have been faster.
+    if log.state().group(name).is_none() {
+        return Err(not_found(name));
+    }
+    let command = OffsetsCommand::delete_groups(vec![name.to_owned()]);
+    let (sender, receiver) = oneshot::channel();
+    log.append(core, alone, command, move |outcome| {
+        let _ = sender.send(outcome);
+    });
+    receiver.await.unwrap_or(Err(Error::ShuttingDown))
+}
