@@ -19,6 +19,15 @@ pub(crate) fn connect(global: &Global) -> Result<Client> {
     Ok(Client::with_options(&global.server, options)?)
 }
 
+/// As [`connect`], for what goes on for long and should survive the broker's restarts.
+pub(crate) fn connect_for_long(global: &Global) -> Result<Client> {
+    let options = ClientOptions {
+        retry_for: retry_streams_for(global),
+        ..ClientOptions::default()
+    };
+    Ok(Client::with_options(&global.server, options)?)
+}
+
 /// How long a stream that broke is opened again.
 pub(crate) fn retry_streams_for(global: &Global) -> Duration {
     global.retry_for.unwrap_or(RETRY_FOR)

@@ -107,6 +107,9 @@ fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
         (_, Some("GROUP_NOT_FOUND")) => {
             Some("`flowstone group list` shows the groups; one begins with its first commit.".to_owned())
         }
+        (_, Some("GROUP_ACTIVE")) => {
+            Some("`flowstone group describe` shows the group's members.".to_owned())
+        }
         _ => None,
     }
 }

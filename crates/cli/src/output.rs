@@ -56,7 +56,7 @@ impl Table {
         out.flush()
     }
 
-    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let widths: Vec<usize> = self
             .columns
             .iter()

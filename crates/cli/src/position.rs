@@ -136,6 +136,11 @@ impl Position {
     }
 }
 
+/// A time, with or without the `@` before it, in milliseconds.
+pub(crate) fn parse_time(text: &str) -> Result<i64, String> {
+    time_ms(text.strip_prefix('@').unwrap_or(text), Timestamp::now())
+}
+
 /// A time behind the `@`: milliseconds, `now`, `-1h`, or RFC 3339, also without a zone (UTC) or
 /// without the time of day.
 fn time_ms(text: &str, now: Timestamp) -> Result<i64, String> {

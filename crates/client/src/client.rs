@@ -184,24 +184,34 @@ impl Client {
         let give_up_at = Instant::now() + self.options.retry_for;
         let mut backoff = Backoff::default();
         loop {
-            let error = match tokio::time::timeout(timeout, attempt(self.clone())).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
-                Ok(Err(status)) => self.error(&status),
-                Err(_) => Error::local(
-                    Code::DeadlineExceeded,
-                    None,
-                    format!("{} did not answer within {timeout:?}", self.endpoint),
-                ),
+            let error = match self.once(timeout, attempt(self.clone())).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if !error.is_retryable() => return Err(error),
+                Err(error) => error,
             };
-            if !error.is_retryable() {
-                return Err(error);
-            }
             let delay = backoff.after(&error);
             if Instant::now() + delay > give_up_at {
                 return Err(error);
             }
             tracing::debug!(%error, ?delay, "the call is repeated");
             tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Waits for one attempt of a call.
+    pub(crate) async fn once<T>(
+        &self,
+        timeout: Duration,
+        attempt: impl Future<Output = std::result::Result<Response<T>, Status>>,
+    ) -> Result<T> {
+        match tokio::time::timeout(timeout, attempt).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(self.error(&status)),
+            Err(_) => Err(Error::local(
+                Code::DeadlineExceeded,
+                None,
+                format!("{} did not answer within {timeout:?}", self.endpoint),
+            )),
         }
     }
 }

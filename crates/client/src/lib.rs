@@ -29,12 +29,14 @@ mod backoff;
 mod calls;
 mod client;
 mod error;
+mod group;
 mod position;
 mod producer;
 mod subscription;
 
 pub use client::{Client, ClientOptions};
 pub use error::{Error, reason};
+pub use group::{ResetOffsets, ResetTarget};
 pub use position::{Start, Stop, timestamp_from_ms, timestamp_to_ms};
 pub use producer::{Appended, Delivery, Producer, ProducerBuilder, ProducerTotals};
 pub use subscription::{Batch, Event, PartitionError, SubscribeBuilder, Subscription};
@@ -42,7 +44,8 @@ pub use subscription::{Batch, Event, PartitionError, SubscribeBuilder, Subscript
 pub use flowstone_proto::v1::{
     Acks, Assignment, Broker, CommitOffsetsResponse, Cursor, FetchRequest, FetchResponse,
     GetClusterResponse, Group, GroupOffset, GroupState, Header, Limits, ListOffsetsResponse,
-    Member, Overflow, PartitionInfo, PartitionOffsets, Record, Topic, TopicPartition,
+    Member, Overflow, PartitionInfo, PartitionOffsets, Record, ResetOffsetsResponse, Topic,
+    TopicPartition,
 };
 pub use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
 pub use tonic::Code;

@@ -5,6 +5,7 @@
 mod access_log;
 mod bad_input;
 mod group;
+mod group_admin;
 mod kill;
 mod murmur2;
 mod open_files;

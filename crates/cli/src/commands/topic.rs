@@ -3,12 +3,11 @@
 mod args;
 mod view;
 
-use std::io::{self, IsTerminal, Write};
-
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use flowstone_client::{Client, Topic};
 
 use crate::args::Global;
+use crate::confirm::{can_ask, confirmed};
 use crate::connection::connect;
 use crate::exit::Failure;
 use crate::output::{OutputFormat, print_json};
@@ -94,10 +93,10 @@ async fn alter(client: &Client, output: OutputFormat, args: AlterArgs) -> Result
 
 async fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
     let name = &args.name;
-    if !args.yes && io::stdin().is_terminal() {
+    if !args.yes && can_ask() {
         // Asked before the question, so that nobody confirms what cannot be done.
         client.get_topic(name).await?;
-        if !confirmed(name)? {
+        if !confirmed(&format!("Delete topic {name} with all its records?"))? {
             eprintln!("topic {name} stays");
             return Ok(());
         }
@@ -105,16 +104,6 @@ async fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
     client.delete_topic(name).await?;
     eprintln!("deleted topic {name}");
     Ok(())
-}
-
-fn confirmed(name: &str) -> Result<bool> {
-    eprint!("Delete topic {name} with all its records? Type yes: ");
-    io::stderr().flush()?;
-    let mut answer = String::new();
-    io::stdin()
-        .read_line(&mut answer)
-        .context("cannot read the answer")?;
-    Ok(answer.trim() == "yes")
 }
 
 async fn trim(client: &Client, args: &TrimArgs) -> Result<()> {
