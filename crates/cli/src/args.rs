@@ -128,6 +128,8 @@ pub(crate) enum Command {
     Group(commands::group::GroupCommand),
     #[command(subcommand)]
     Log(commands::log::LogCommand),
+    #[command(subcommand)]
+    Bench(commands::bench::BenchCommand),
     Quickstart(commands::quickstart::QuickstartArgs),
     Config(commands::config::ConfigArgs),
     Completions(commands::completions::CompletionsArgs),

@@ -1,5 +1,6 @@
 //! One module for each command: its flags and what it does.
 
+pub(crate) mod bench;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod consume;
@@ -38,6 +39,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Consume(args) => consume::run(&global, args).await,
         Command::Group(command) => group::run(&global, command).await,
         Command::Log(command) => log::run(&global, command),
+        Command::Bench(command) => bench::run(&global, command).await,
         Command::Quickstart(args) => quickstart::run(args).await,
         Command::Config(args) => config::run(&args),
         Command::Completions(args) => completions::run(&args),

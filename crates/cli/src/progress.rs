@@ -36,6 +36,11 @@ impl Progress {
         if io::stdout().is_terminal() {
             return Self::hidden();
         }
+        Self::silent_records(total)
+    }
+
+    /// Of records that are not printed, if their number is known.
+    pub(crate) fn silent_records(total: Option<u64>) -> Self {
         let template = if total.is_some() {
             RECORDS
         } else {
