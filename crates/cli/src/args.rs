@@ -27,6 +27,7 @@ Examples:
   flowstone topic create visits -p 8
   echo 'two lemonades' | flowstone produce visits
   flowstone consume visits -e
+  flowstone bench produce                     how fast it is here
 
 Every flag can also be set by the variable that is named beside it.
 Records go to standard output, everything else to standard error.

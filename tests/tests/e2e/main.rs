@@ -4,6 +4,7 @@
 
 mod access_log;
 mod bad_input;
+mod bench;
 mod group;
 mod group_admin;
 mod kill;

@@ -144,7 +144,13 @@ pub(super) struct Shape {
     pub(super) size: i64,
 
     /// How many different keys the records have; 0 for records without a key
-    #[arg(short, long, env = "FLOWSTONE_KEYS", value_name = "N", default_value_t = 0)]
+    #[arg(
+        short,
+        long,
+        env = "FLOWSTONE_KEYS",
+        value_name = "N",
+        default_value_t = 0
+    )]
     pub(super) keys: u32,
 
     /// How large a request grows

@@ -43,7 +43,9 @@ impl BrokerProcess {
             let mut ticks = tokio::time::interval(SAMPLE_EVERY);
             loop {
                 ticks.tick().await;
-                let Some(bytes) = anonymous_bytes(pid) else { return };
+                let Some(bytes) = anonymous_bytes(pid) else {
+                    return;
+                };
                 sender.send_modify(|most| *most = bytes.max(*most));
             }
         });
@@ -73,7 +75,9 @@ impl Drop for BrokerProcess {
 
 /// The port of an address on this machine.
 fn local_port(endpoint: &str) -> Option<u16> {
-    let address = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
+    let address = endpoint
+        .split_once("://")
+        .map_or(endpoint, |(_, rest)| rest);
     let address = address.to_socket_addrs().ok()?.next()?;
     let local = match address.ip() {
         IpAddr::V4(ip) => ip.is_loopback(),
@@ -132,7 +136,9 @@ fn cpu_seconds(pid: u32) -> Option<f64> {
 
 fn anonymous_bytes(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib << 10)
 }

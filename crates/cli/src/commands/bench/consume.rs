@@ -25,7 +25,10 @@ pub(super) async fn run(global: &Global, args: ConsumeArgs) -> Result<()> {
     let topic = args.topic.as_deref();
     let target = Target::find_or_make(&client, topic, args.shape.partitions).await?;
     let measured = measure(global, &client, &args, &target, stop).await;
-    target.finish(&client, measured).await?.print(output(global, args.json))
+    target
+        .finish(&client, measured)
+        .await?
+        .print(output(global, args.json))
 }
 
 async fn measure(
@@ -38,18 +41,30 @@ async fn measure(
     let partitions = target.partitions.unsigned_abs();
     if args.consumers > partitions {
         bail!(Failure::Usage(format!(
-            "{} consumers cannot share the partitions of topic {}, which has {partitions}",
+            "{} consumers cannot share the partitions of topic {}, which has {partitions}: ask for fewer, or \
+             for a topic with more (--partitions, when none is named)",
             args.consumers, target.topic
         )));
     }
     if args.topic.is_none() {
         let records = args.fill.unsigned_abs() / args.shape.size.unsigned_abs().max(1);
         let bounds = Bounds::records(records.max(1));
-        let work = Work::new(global, client, &target.topic, &args.shape, &bounds, stop.clone());
-        work.produce(Stamps::None).await.context("the topic could not be filled")?;
+        let work = Work::new(
+            global,
+            client,
+            &target.topic,
+            &args.shape,
+            &bounds,
+            stop.clone(),
+        );
+        work.produce(Stamps::None)
+            .await
+            .context("the topic could not be filled")?;
     }
     let (_, infos) = client.get_topic(&target.topic).await?;
-    let expected = infos.iter().map(|info| info.high_watermark - info.log_start_offset);
+    let expected = infos
+        .iter()
+        .map(|info| info.high_watermark - info.log_start_offset);
     let expected = expected.sum::<i64>().unsigned_abs();
     let progress = Arc::new(Progress::silent_records(Some(expected)));
 

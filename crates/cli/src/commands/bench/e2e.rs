@@ -32,7 +32,10 @@ pub(super) async fn run(global: &Global, args: E2eArgs) -> Result<()> {
     let topic = args.topic.as_deref();
     let target = Target::find_or_make(&client, topic, shape.partitions).await?;
     let measured = measure(global, &client, &args, &shape, &target, stop).await;
-    target.finish(&client, measured).await?.print(output(global, args.json))
+    target
+        .finish(&client, measured)
+        .await?
+        .print(output(global, args.json))
 }
 
 async fn measure(
@@ -62,7 +65,10 @@ async fn measure(
     Ok(Report::new("e2e", target, shape)
         .producing(shape)
         .records(produced.records, produced.bytes, produced.seconds)
-        .latency("from when a record was due until a consumer had it", &latencies)
+        .latency(
+            "from when a record was due until a consumer had it",
+            &latencies,
+        )
         .broker(broker.as_ref().and_then(BrokerProcess::cost)))
 }
 
@@ -92,7 +98,9 @@ async fn consume(
                 let now = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 for record in &batch.records {
                     let Some(due) = stamp(record) else {
-                        bail!("somebody else produces into this topic: a record is not of this measurement");
+                        bail!(
+                            "somebody else produces into this topic: a record is not of this measurement"
+                        );
                     };
                     latencies.record(Duration::from_nanos(now.saturating_sub(due)));
                     came += 1;

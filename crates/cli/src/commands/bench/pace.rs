@@ -54,7 +54,10 @@ mod tests {
         due.sort();
         for (number, due) in due.iter().enumerate() {
             let expected = Duration::from_millis(number as u64);
-            assert!(due.abs_diff(expected) < Duration::from_micros(1), "{number}: {due:?}");
+            assert!(
+                due.abs_diff(expected) < Duration::from_micros(1),
+                "{number}: {due:?}"
+            );
         }
     }
 }

@@ -30,16 +30,34 @@ pub(super) async fn run(global: &Global, args: ProduceArgs) -> Result<()> {
     let topic = args.topic.as_deref();
     let target = Target::find_or_make(&client, topic, args.shape.partitions).await?;
     let broker = BrokerProcess::watch(client.endpoint());
-    let work = Work::new(global, &client, &target.topic, &args.shape, &args.bounds, stop);
+    let work = Work::new(
+        global,
+        &client,
+        &target.topic,
+        &args.shape,
+        &args.bounds,
+        stop,
+    );
     let outcome = work.produce(Stamps::None).await;
     let report = outcome.map(|produced| {
         Report::new("produce", &target, &args.shape)
             .producing(&args.shape)
             .records(produced.records, produced.bytes, produced.seconds)
-            .latency("from when a record was due to its ack", &produced.latencies)
+            .latency(latency_of(&args.shape), &produced.latencies)
             .broker(broker.as_ref().and_then(BrokerProcess::cost))
     });
-    target.finish(&client, report).await?.print(output(global, args.json))
+    target
+        .finish(&client, report)
+        .await?
+        .print(output(global, args.json))
+}
+
+/// What a latency is: without a rate a record is due when there is room for it.
+fn latency_of(shape: &Shape) -> &'static str {
+    match shape.rate {
+        None => "from when a record was sent, with all before it in flight, to its ack",
+        Some(_) => "from when a record was due to its ack",
+    }
 }
 
 /// What the values of the records begin with.
@@ -164,7 +182,9 @@ impl Work {
                 let pace = Pace::new(begun, rate, number, self.shape.producers);
                 let runtime = tokio::runtime::Handle::current();
                 let paced = move || runtime.block_on(sending.as_records_are_due(pace));
-                spawn_blocking(paced).await.context("a producer has panicked")?
+                spawn_blocking(paced)
+                    .await
+                    .context("a producer has panicked")?
             }
         };
         // The ack that failed says why, where sending only says that it cannot go on.
@@ -207,10 +227,13 @@ impl Sending {
 
     fn has_more(&self) -> bool {
         let producers = u64::from(self.work.shape.producers);
-        let share = |all: u64| all / producers + u64::from(u64::from(self.number) < all % producers);
+        let share =
+            |all: u64| all / producers + u64::from(u64::from(self.number) < all % producers);
         let bounds = &self.work.bounds;
         !self.work.stop.is_asked()
-            && bounds.most(&self.work.shape).is_none_or(|all| self.records < share(all))
+            && bounds
+                .most(&self.work.shape)
+                .is_none_or(|all| self.records < share(all))
             && bounds.time().is_none_or(|time| self.begun.elapsed() < time)
     }
 

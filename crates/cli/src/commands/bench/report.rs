@@ -9,7 +9,7 @@ use super::broker_process::Cost;
 use super::latency::{Latencies, Quantiles};
 use super::target::Target;
 use crate::output::{OutputFormat, print_facts, print_json};
-use crate::units::{show_count, show_size};
+use crate::units::{show_count, show_many, show_size};
 
 /// What was measured and what came out.
 #[derive(Debug, Serialize)]
@@ -148,7 +148,14 @@ impl Report {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = vec![
             ("measured", self.measured.to_owned()),
-            ("topic", format!("{}, {} partitions", self.topic, self.partitions)),
+            (
+                "topic",
+                format!(
+                    "{}, {}",
+                    self.topic,
+                    show_many(self.partitions.unsigned_abs().into(), "partition")
+                ),
+            ),
             ("durability", self.durability.to_owned()),
         ];
         if let Some(producing) = &self.producing {
