@@ -177,11 +177,11 @@ impl Work {
             bytes: 0,
         };
         let sent = match self.shape.rate {
-            None => sending.as_fast_as_it_goes().await,
+            None => sending.send_at_once().await,
             Some(rate) => {
                 let pace = Pace::new(begun, rate, number, self.shape.producers);
                 let runtime = tokio::runtime::Handle::current();
-                let paced = move || runtime.block_on(sending.as_records_are_due(pace));
+                let paced = move || runtime.block_on(sending.send_when_due(pace));
                 spawn_blocking(paced)
                     .await
                     .context("a producer has panicked")?
@@ -209,7 +209,7 @@ struct Sending {
 }
 
 impl Sending {
-    async fn as_fast_as_it_goes(mut self) -> Result<(u64, u64)> {
+    async fn send_at_once(mut self) -> Result<(u64, u64)> {
         while self.has_more() {
             self.send(Instant::now()).await?;
         }
@@ -217,7 +217,7 @@ impl Sending {
     }
 
     /// Sleeps in between, and so needs a thread of its own.
-    async fn as_records_are_due(mut self, pace: Pace) -> Result<(u64, u64)> {
+    async fn send_when_due(mut self, pace: Pace) -> Result<(u64, u64)> {
         while self.has_more() {
             let due = pace.wait_for(self.records);
             self.send(due).await?;
