@@ -38,7 +38,7 @@ impl Load {
     /// The same, with a number at the beginning of its value.
     pub(super) fn stamped(&self, number: u64, stamp: u64) -> Record {
         let mut value = BytesMut::with_capacity(self.value.len().max(STAMP_BYTES));
-        value.put_u64_le(stamp);
+        value.put_u64(stamp);
         value.put_slice(self.value.get(STAMP_BYTES..).unwrap_or_default());
         Record {
             key: self.key(number),
@@ -57,7 +57,7 @@ impl Load {
 /// The number that a record was stamped with.
 pub(super) fn stamp(record: &Record) -> Option<u64> {
     let value = record.value.as_ref()?;
-    Some(u64::from_le_bytes(*value.first_chunk::<STAMP_BYTES>()?))
+    Some(u64::from_be_bytes(*value.first_chunk::<STAMP_BYTES>()?))
 }
 
 /// Bytes without a pattern, the same every time (xorshift, G. Marsaglia, 2003).
