@@ -130,14 +130,18 @@ impl Core {
         topic: &Topic,
         partitions: impl Iterator<Item = (u32, PartitionId)>,
     ) -> Vec<Arc<Partition>> {
-        let segment_bytes = self.segment_bytes(&topic.now().info.spec);
+        let now = topic.now();
+        let segment_bytes = self.segment_bytes(&now.info.spec);
+        let full_bytes = now.info.spec.full_bytes();
         partitions
             .map(|(number, id)| {
                 let floor = self.floor.newest(id);
                 let data_dir = &self.config.data_dir;
                 let opened = Partition::open_log(&self.env, data_dir, id, floor, segment_bytes);
                 let label = topic.label(number);
-                Arc::new(Partition::new(id, opened, segment_bytes, label))
+                let partition = Partition::new(id, opened, segment_bytes, label);
+                partition.set_full_bytes(full_bytes);
+                Arc::new(partition)
             })
             .collect()
     }

@@ -119,6 +119,20 @@ pub enum Error {
         /// The topic.
         topic: String,
     },
+    /// The partition holds as much as its topic allows, and the topic refuses records then. Reads
+    /// go on.
+    #[error(
+        "partition {partition} of topic {topic:?} is full: it holds {limit} bytes or more, and the \
+         topic refuses records then"
+    )]
+    TopicFull {
+        /// The topic.
+        topic: String,
+        /// The first partition that is full.
+        partition: u32,
+        /// The topic's `retention_bytes`.
+        limit: u64,
+    },
     /// A limit of the broker is reached.
     #[error("the limit {limit} of {value} is reached")]
     LimitExceeded {

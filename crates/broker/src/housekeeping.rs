@@ -1,5 +1,5 @@
 //! One thread for what nobody waits for: snapshots of internal logs, the files of deleted topics,
-//! and the retention of topics every now and then.
+//! room in partitions that are full, and the retention of topics every now and then.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,6 +9,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use crate::core::Core;
+use crate::partition::Partition;
 use crate::retention;
 
 type Chore = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -23,6 +24,8 @@ pub(crate) struct Housekeeping {
 #[derive(Default)]
 struct State {
     chores: VecDeque<Chore>,
+    /// Partitions that have refused records since somebody last looked for room in them.
+    full: VecDeque<Arc<Partition>>,
     retention_now: bool,
     stopped: bool,
 }
@@ -30,6 +33,7 @@ struct State {
 enum Next {
     Chore(Chore),
     Retention,
+    Room(Arc<Partition>),
     End,
 }
 
@@ -57,6 +61,15 @@ impl Housekeeping {
         self.wake.notify_one();
     }
 
+    /// Looks soon whether there is room in a partition that refuses records, once for however many
+    /// were refused.
+    pub(crate) fn look_for_room(&self, partition: &Arc<Partition>) {
+        if partition.want_room() {
+            self.state().full.push_back(Arc::clone(partition));
+            self.wake.notify_one();
+        }
+    }
+
     /// Works until it is stopped.
     pub(crate) fn run(&self, core: &Arc<Core>) {
         let mut due = core.env.clock.monotonic() + self.interval;
@@ -67,6 +80,7 @@ impl Housekeeping {
                     retention::apply(core);
                     due = core.env.clock.monotonic() + self.interval;
                 }
+                Next::Room(partition) => retention::look_for_room(core, &partition),
                 Next::End => return,
             }
         }
@@ -85,6 +99,9 @@ impl Housekeeping {
             if std::mem::take(&mut state.retention_now) || left.is_zero() {
                 return Next::Retention;
             }
+            if let Some(partition) = state.full.pop_front() {
+                return Next::Room(partition);
+            }
             let (waited, timeout) = self
                 .wake
                 .wait_timeout(state, left)
@@ -96,8 +113,13 @@ impl Housekeeping {
         }
     }
 
-    /// Takes every chore one step further on this thread. True if any of them ended.
-    pub(crate) fn run_once(&self) -> bool {
+    /// Takes every chore one step further on this thread and looks for room. True if any of them
+    /// ended.
+    pub(crate) fn run_once(&self, core: &Core) -> bool {
+        let full = std::mem::take(&mut self.state().full);
+        for partition in &full {
+            retention::look_for_room(core, partition);
+        }
         let chores = std::mem::take(&mut self.state().chores);
         let mut context = Context::from_waker(Waker::noop());
         let (before, mut left) = (chores.len(), VecDeque::new());
@@ -106,7 +128,7 @@ impl Housekeeping {
                 left.push_back(chore);
             }
         }
-        let ended = left.len() < before;
+        let ended = left.len() < before || !full.is_empty();
         let mut state = self.state();
         left.append(&mut state.chores);
         state.chores = left;

@@ -59,5 +59,5 @@ pub use metrics::{Metrics, TopicMetrics};
 pub use open::offline::{Offline, OfflinePartition};
 pub use produce::{Acks, AppendedRun, PendingProduce, Permit, Pipeline, ProduceRequest};
 pub use subscribe::{Delivery, SubscribeRequest, Subscription};
-pub use topic::{PartitionInfo, TopicChange, TopicInfo, TopicSpec};
+pub use topic::{Overflow, PartitionInfo, TopicChange, TopicInfo, TopicSpec};
 pub use uuid::Uuid;

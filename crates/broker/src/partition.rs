@@ -1,5 +1,7 @@
 //! One partition as it runs: its log, the requests that wait for it, and whether it takes any.
 
+mod fullness;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +14,7 @@ use flowstone_format::{
 use flowstone_log::{Damage, Log, LogConfig, LogError, LogReader, ReadBatch, ReadError, ReadLimit};
 use tokio::sync::watch;
 
+use self::fullness::Fullness;
 use crate::append::AppendJob;
 use crate::metadata::FIRST_TOPIC_PARTITION;
 use crate::{Error, PartitionInfo};
@@ -50,6 +53,7 @@ pub(crate) struct Partition {
     told: Mutex<Vec<(PathBuf, Position)>>,
     queue: Mutex<Queue>,
     segment_bytes: AtomicU64,
+    fullness: Fullness,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +108,7 @@ impl Partition {
             told: Mutex::default(),
             queue: Mutex::default(),
             segment_bytes: AtomicU64::new(segment_bytes),
+            fullness: Fullness::default(),
             label,
         };
         if let Some(damage) = damage {
@@ -190,6 +195,42 @@ impl Partition {
 
     pub(crate) fn set_segment_bytes(&self, bytes: u64) {
         self.segment_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// From how many bytes on records are refused; `None`: never.
+    pub(crate) fn set_full_bytes(&self, bytes: Option<u64>) {
+        self.fullness.set_limit(bytes);
+    }
+
+    /// Why records are refused until there is room, if so.
+    pub(crate) fn full(&self) -> Option<Error> {
+        self.fullness.limit()?;
+        self.full_at(self.reader.as_ref()?.size_bytes())
+    }
+
+    /// As [`full`](Self::full), where the log holds so many bytes.
+    pub(crate) fn full_at(&self, bytes: u64) -> Option<Error> {
+        let limit = self.fullness.limit()?;
+        (bytes >= limit).then(|| Error::TopicFull {
+            topic: self.label.topic.to_string(),
+            partition: self.index(),
+            limit,
+        })
+    }
+
+    /// Notes that somebody should look for room. False if that was noted before.
+    pub(crate) fn want_room(&self) -> bool {
+        self.fullness.want_room()
+    }
+
+    /// From here on a wish for room is a new one.
+    pub(crate) fn look_for_room(&self) {
+        self.fullness.look_for_room();
+    }
+
+    /// The name of its topic.
+    pub(crate) fn topic_name(&self) -> &str {
+        &self.label.topic
     }
 
     /// Tells all who wait for this topic that there may be more to read.

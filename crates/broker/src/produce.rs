@@ -13,6 +13,7 @@ use crate::Error;
 use crate::append::{AppendJob, Pipelined, ProduceAnswer};
 use crate::core::Core;
 use crate::names::invalid;
+use crate::retention;
 use crate::route::{Placement, Routed, route};
 use crate::topics::{Topic, TopicNow};
 
@@ -146,9 +147,11 @@ pub(crate) fn submit(
     let (routed, limits) = scan(core, &topic, &now, &request)?;
     // All that can be refused is refused before the first part is queued.
     for part in &routed.parts {
-        if let Some(refusal) = now.partitions[part.partition as usize].refusal() {
+        let partition = &now.partitions[part.partition as usize];
+        if let Some(refusal) = partition.refusal() {
             return Err(refusal);
         }
+        retention::refuse_if_full(core, partition)?;
     }
     core.reserve.check()?;
     let spec = &now.info.spec;

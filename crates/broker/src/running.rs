@@ -110,7 +110,7 @@ impl Running {
         while work_once(&self.core) {
             worked = true;
         }
-        worked |= self.core.housekeeping.run_once();
+        worked |= self.core.housekeeping.run_once(&self.core);
         worked || self.core.floor.run_once(&self.core)
     }
 

@@ -15,7 +15,7 @@ pub struct TopicSpec {
     pub partition_count: u32,
     /// Records are removed, by whole segments, this long after they were appended. `None`: never.
     pub retention_ms: Option<i64>,
-    /// The oldest segments of a partition are removed while it is larger than this. `None`: never.
+    /// How many bytes a partition keeps; see `overflow`. `None`: no limit.
     pub retention_bytes: Option<u64>,
     /// Capacity of a segment. `None`: the broker's default.
     pub segment_bytes: Option<u64>,
@@ -23,6 +23,8 @@ pub struct TopicSpec {
     pub max_record_bytes: Option<u32>,
     /// When a produce call that does not say is answered. `None`: [`Acks::Durable`].
     pub default_acks: Option<Acks>,
+    /// What happens at `retention_bytes`.
+    pub overflow: Overflow,
     /// For the user's own use.
     pub labels: BTreeMap<String, String>,
 }
@@ -36,6 +38,23 @@ impl TopicSpec {
             ..Self::default()
         }
     }
+
+    /// From how many bytes of a partition on records are refused; `None`: never.
+    pub(crate) fn full_bytes(&self) -> Option<u64> {
+        self.retention_bytes
+            .filter(|_| self.overflow == Overflow::Reject)
+    }
+}
+
+/// What happens in a partition that holds `retention_bytes`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Overflow {
+    /// The oldest segments go while the rest holds as much.
+    #[default]
+    Trim,
+    /// Records are refused until there is room: by segments that every group with offsets in the
+    /// topic has committed past, by a trim, or by age.
+    Reject,
 }
 
 /// A topic that exists.
@@ -64,6 +83,8 @@ pub struct TopicChange {
     pub max_record_bytes: Option<Option<u32>>,
     /// See [`TopicSpec::default_acks`].
     pub default_acks: Option<Option<Acks>>,
+    /// See [`TopicSpec::overflow`].
+    pub overflow: Option<Overflow>,
     /// All labels, in place of those there are.
     pub labels: Option<BTreeMap<String, String>>,
 }

@@ -106,13 +106,17 @@ impl Topic {
     }
 
     /// The partition for the records without a key of the next request: one after the other, past
-    /// those that take nothing.
+    /// those that take nothing, or nothing for now.
     pub(crate) fn next_keyless(&self, now: &TopicNow) -> u32 {
         let count = now.partitions.len() as u32;
         let first = self.next_keyless.fetch_add(1, Ordering::Relaxed);
+        let takes = |at: &u32| {
+            let partition = &now.partitions[*at as usize];
+            partition.refusal().is_none() && partition.full().is_none()
+        };
         (0..count)
             .map(|step| first.wrapping_add(step) % count)
-            .find(|&at| now.partitions[at as usize].refusal().is_none())
+            .find(takes)
             .unwrap_or(first % count)
     }
 

@@ -7,8 +7,8 @@ use crate::{Error, reason};
 
 const FIRST: Duration = Duration::from_millis(50);
 const MAX: Duration = Duration::from_secs(5);
-/// For a full disk: a refusal costs the broker next to nothing, and records should not lie about for
-/// long once there is space.
+/// For a full disk or topic: a refusal costs the broker next to nothing, and records should not lie
+/// about for long once there is space.
 const MAX_FULL: Duration = Duration::from_millis(750);
 
 /// Doubling delays with jitter, so that many clients of a restarted broker do not return as one.
@@ -20,7 +20,7 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// The delay before the next attempt after `error`; never shorter than the broker asked for.
     pub(crate) fn after(&mut self, error: &Error) -> Duration {
-        let max = if error.is(reason::DISK_FULL) {
+        let max = if error.is(reason::DISK_FULL) || error.is(reason::TOPIC_FULL) {
             MAX_FULL
         } else {
             MAX

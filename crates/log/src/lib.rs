@@ -25,5 +25,5 @@ pub use floor::{Floor, FloorState};
 pub use log::{Appended, Batch, Durable, Log};
 pub use producers::{ProducerBatch, ProducerBudget};
 pub use reader::{LogReader, ReadBatch, ReadLimit};
-pub use retain::{Retained, Retention};
+pub use retain::{MakeRoom, Retained, Retention};
 pub use scrub::{Checked, SealedSegment};

@@ -213,6 +213,15 @@ impl Log {
         self.manifest.log_start_offset
     }
 
+    /// Bytes that all frames and headers take on disk, also those not yet synced, without space
+    /// reserved ahead.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        let active = self.active.as_ref();
+        let unsynced = active.map_or(0, |a| a.staged_end.get() - a.durable_end.get());
+        self.reader().size_bytes() + unsynced
+    }
+
     /// Changes the settings for the segments to come.
     pub fn set_config(&mut self, config: LogConfig) {
         self.config = config;

@@ -18,6 +18,17 @@ pub struct Retention {
     pub max_age_ms: Option<i64>,
     /// The oldest segments go while the rest holds at least this much.
     pub max_bytes: Option<u64>,
+    /// What goes only where the log has no room left.
+    pub make_room: Option<MakeRoom>,
+}
+
+/// What nobody needs any more, and is kept while there is room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MakeRoom {
+    /// From this many bytes on the log has no room.
+    pub full_bytes: u64,
+    /// Segments that lie wholly below are needed by nobody. At most the high watermark.
+    pub below: Offset,
 }
 
 /// What retention dropped.
@@ -70,8 +81,9 @@ impl Log {
     }
 
     /// Drops whole sealed segments by age and by size. An active segment whose records are all too
-    /// old is sealed first, so that a quiet partition is emptied too. `now_ms` is the Unix time up
-    /// to which ages are counted: what clocks that jump cannot take ahead of the records' ages.
+    /// old, or that nobody needs and that fills the log by itself, is sealed first, so that a quiet
+    /// partition is emptied too. `now_ms` is the Unix time up to which ages are counted: what clocks
+    /// that jump cannot take ahead of the records' ages.
     ///
     /// # Errors
     /// As [`Log::append`].
@@ -79,7 +91,12 @@ impl Log {
         self.sound()?;
         let oldest_ms = retention.max_age_ms.map(|age| now_ms.saturating_sub(age));
         let too_old = |last_append_ms: i64| oldest_ms.is_some_and(|oldest| last_append_ms < oldest);
-        if too_old(self.tail.last_append_ms) {
+        let fills = |room: MakeRoom| {
+            let active = self.active.as_ref();
+            room.below >= self.tail.next_offset
+                && active.is_some_and(|active| active.staged_end.get() >= room.full_bytes)
+        };
+        if too_old(self.tail.last_append_ms) || retention.make_room.is_some_and(fills) {
             self.roll()?;
         }
         let watermark = self.reader().high_watermark();
@@ -87,8 +104,12 @@ impl Log {
         let mut left = self.reader().size_bytes();
         let count = self.sealed_below(|entry| {
             let rest = left - entry.end_position.get().min(left);
+            let in_the_way =
+                |room: MakeRoom| left >= room.full_bytes && entry.end_offset <= room.below;
             let goes = entry.end_offset <= watermark
-                && (too_old(entry.last_append_ms) || rest >= max_bytes);
+                && (too_old(entry.last_append_ms)
+                    || rest >= max_bytes
+                    || retention.make_room.is_some_and(in_the_way));
             if goes {
                 left = rest;
             }

@@ -56,7 +56,7 @@ struct Waiting {
     done: Option<Done>,
 }
 
-fn append_group(core: &Core, partition: &Partition, jobs: Vec<AppendJob>) {
+fn append_group(core: &Core, partition: &Arc<Partition>, jobs: Vec<AppendJob>) {
     let mut guard = partition.log();
     if let Some(error) = unusable(core, partition, &mut guard) {
         drop(guard);
@@ -154,7 +154,7 @@ fn unusable(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Opti
 /// Stages the requests one after the other. An error means that the log takes nothing more.
 fn stage(
     core: &Core,
-    partition: &Partition,
+    partition: &Arc<Partition>,
     log: &mut Log,
     jobs: Vec<AppendJob>,
     waiting: &mut Vec<Waiting>,
@@ -175,6 +175,13 @@ fn stage(
     while let Some(job) = jobs.next() {
         if let Some(error) = job.pipeline.as_ref().and_then(Pipelined::broken) {
             job.refuse(error);
+            continue;
+        }
+        // Again, since many requests may have come in at the same time: what is there when the limit is
+        // reached is at most one request more.
+        if let Some(full) = partition.full_at(log.size_bytes()) {
+            core.housekeeping.look_for_room(partition);
+            job.refuse(full);
             continue;
         }
         let appended = if internal {

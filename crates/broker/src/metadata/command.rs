@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::{Message, Oneof};
 use uuid::Uuid;
 
-use crate::Acks;
+use crate::{Acks, Overflow};
 
 /// A command of the metadata log.
 #[derive(Clone, PartialEq, Message)]
@@ -82,9 +82,18 @@ pub(crate) struct TopicSettings {
     pub(super) default_acks: u32,
     #[prost(btree_map = "string, string", tag = "6")]
     pub(crate) labels: BTreeMap<String, String>,
+    /// 0: trim, 1: reject.
+    #[prost(uint32, tag = "7")]
+    pub(super) overflow: u32,
 }
 
 impl TopicSettings {
+    /// Fails where a number has no meaning.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.default_acks()?;
+        self.overflow().map(drop)
+    }
+
     pub(crate) fn default_acks(&self) -> Result<Option<Acks>, String> {
         match self.default_acks {
             0 => Ok(None),
@@ -99,6 +108,21 @@ impl TopicSettings {
             None => 0,
             Some(Acks::Durable) => 1,
             Some(Acks::Written) => 2,
+        };
+    }
+
+    pub(crate) fn overflow(&self) -> Result<Overflow, String> {
+        match self.overflow {
+            0 => Ok(Overflow::Trim),
+            1 => Ok(Overflow::Reject),
+            other => Err(format!("overflow of kind {other}")),
+        }
+    }
+
+    pub(crate) fn set_overflow(&mut self, overflow: Overflow) {
+        self.overflow = match overflow {
+            Overflow::Trim => 0,
+            Overflow::Reject => 1,
         };
     }
 }

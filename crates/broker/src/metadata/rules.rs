@@ -5,7 +5,7 @@ use flowstone_format::{FRAME_HEADER_LEN, MAX_BROKER_BYTES, SEGMENT_HEADER_LEN};
 use crate::metadata::MetadataState;
 use crate::metadata::command::TopicSettings;
 use crate::names::{check_labels, check_topic, invalid};
-use crate::{Error, Limits, TopicChange, TopicInfo, TopicSpec};
+use crate::{Error, Limits, Overflow, TopicChange, TopicInfo, TopicSpec};
 
 const MAX_SEGMENT_BYTES: u64 = 16 << 30;
 /// A record's tag and length, which may grow with what the broker adds to it.
@@ -33,6 +33,7 @@ pub(crate) fn check_new(
     let partition_count = spec.partition_count.max(1);
     let settings = settings(spec);
     check_settings(&settings, limits)?;
+    check_overflow(spec)?;
     check_partition_count(partition_count, limits)?;
     if state.is_named(&spec.name) {
         return Err(Error::TopicExists {
@@ -70,6 +71,7 @@ pub(crate) fn check_change(
         segment_bytes: change.segment_bytes.unwrap_or(before.segment_bytes),
         max_record_bytes: change.max_record_bytes.unwrap_or(before.max_record_bytes),
         default_acks: change.default_acks.unwrap_or(before.default_acks),
+        overflow: change.overflow.unwrap_or(before.overflow),
         labels: change.labels.unwrap_or_else(|| before.labels.clone()),
     };
     if after == *before {
@@ -86,6 +88,7 @@ pub(crate) fn check_change(
     };
     let settings = settings(&after);
     check_settings(&settings, limits)?;
+    check_overflow(&after)?;
     if added > 0 {
         check_partition_count(after.partition_count, limits)?;
         check_room(added, state, limits)?;
@@ -106,6 +109,7 @@ fn settings(spec: &TopicSpec) -> TopicSettings {
         ..TopicSettings::default()
     };
     settings.set_default_acks(spec.default_acks);
+    settings.set_overflow(spec.overflow);
     settings
 }
 
@@ -143,6 +147,25 @@ fn check_settings(settings: &TopicSettings, limits: &Limits) -> Result<(), Error
         ));
     }
     check_labels(&settings.labels, limits.max_labels_per_topic)
+}
+
+fn check_overflow(spec: &TopicSpec) -> Result<(), Error> {
+    match (spec.overflow, spec.retention_bytes) {
+        (Overflow::Trim, _) => Ok(()),
+        (Overflow::Reject, None) => Err(invalid(
+            "overflow",
+            "OVERFLOW_REJECT refuses records at retention_bytes, which is not set",
+        )),
+        // An empty partition may hold the header of a segment.
+        (Overflow::Reject, Some(bytes)) if bytes <= SEGMENT_HEADER_LEN => Err(invalid(
+            "retention_bytes",
+            format!(
+                "with OVERFLOW_REJECT it must be more than {SEGMENT_HEADER_LEN}, which an empty \
+                 partition takes"
+            ),
+        )),
+        (Overflow::Reject, Some(_)) => Ok(()),
+    }
 }
 
 fn check_partition_count(count: u32, limits: &Limits) -> Result<(), Error> {

@@ -82,6 +82,10 @@ impl TopicState {
                     .settings
                     .default_acks()
                     .expect("settings are checked when they are applied"),
+                overflow: self
+                    .settings
+                    .overflow()
+                    .expect("settings are checked when they are applied"),
                 labels: self.settings.labels.clone(),
             },
             id: topic_id(&self.id).expect("ids are checked when they are applied"),
@@ -137,7 +141,7 @@ impl MetadataState {
     fn create(&mut self, command: &CreateTopic) -> Result<(), String> {
         let id = topic_id(&command.id)?;
         self.check_first(command.first_partition)?;
-        command.settings.default_acks()?;
+        command.settings.check()?;
         if command.partition_count == 0 {
             return Err(format!("topic {:?} without partitions", command.name));
         }
@@ -159,7 +163,7 @@ impl MetadataState {
 
     fn update(&mut self, command: &UpdateTopic) -> Result<(), String> {
         let id = topic_id(&command.id)?;
-        command.settings.default_acks()?;
+        command.settings.check()?;
         let have = self.known(id)?.partition_count();
         let more = command
             .partition_count
@@ -200,7 +204,7 @@ impl MetadataState {
             return Err(format!("the partitions of topic {name:?} are not known"));
         }
         let id = topic_id(&command.id)?;
-        command.settings.default_acks()?;
+        command.settings.check()?;
         if command.partition_count == 0 || self.topics.contains_key(&id) {
             return Err(format!("topic {:?} cannot be made", command.name));
         }
@@ -271,7 +275,7 @@ impl StateMachine for MetadataState {
         };
         for topic in snapshot.topics {
             let id = topic_id(&topic.id)?;
-            topic.settings.default_acks()?;
+            topic.settings.check()?;
             let below = |range: &IdRange| {
                 range
                     .first

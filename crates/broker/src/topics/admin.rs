@@ -99,9 +99,11 @@ pub(crate) async fn update(
     let result = info.clone();
     change(core, right, command, move |core| {
         let segment_bytes = core.segment_bytes(&info.spec);
+        let full_bytes = info.spec.full_bytes();
         let partitions: Vec<_> = now.partitions.iter().cloned().chain(added).collect();
         for partition in &partitions {
             partition.set_segment_bytes(segment_bytes);
+            partition.set_full_bytes(full_bytes);
         }
         topic.replace(TopicNow { info, partitions });
         core.housekeeping.apply_retention();

@@ -16,6 +16,7 @@ mod lost_metadata;
 mod newer;
 mod open_files;
 mod opening;
+mod overflow;
 mod produce;
 mod retention;
 mod scrub_thread;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flowstone_broker::{Acks, Error, Start, TopicChange, TopicSpec};
+use flowstone_broker::{Acks, Error, Overflow, Start, TopicChange, TopicSpec};
 use flowstone_disk::{Disk, OpKind};
 
 use crate::harness::{DATA_DIR, Driven, FIRST_PARTITION, Machine, START_MS, partition_dir, values};
@@ -25,10 +25,11 @@ fn a_topic_is_what_it_was_asked_to_be_also_after_a_restart() {
         name: "visits".to_owned(),
         partition_count: 3,
         retention_ms: Some(7),
-        retention_bytes: Some(8),
+        retention_bytes: Some(8 << 10),
         segment_bytes: Some(64 << 10),
         max_record_bytes: Some(100),
         default_acks: Some(Acks::Written),
+        overflow: Overflow::Reject,
         labels: BTreeMap::from([("team".to_owned(), "lemonade".to_owned())]),
     };
     let broker = machine.open();
@@ -81,6 +82,21 @@ fn what_a_topic_may_not_be_is_refused_by_field() {
             "retention_bytes",
             TopicSpec {
                 retention_bytes: Some(0),
+                ..visits()
+            },
+        ),
+        (
+            "overflow",
+            TopicSpec {
+                overflow: Overflow::Reject,
+                ..visits()
+            },
+        ),
+        (
+            "retention_bytes",
+            TopicSpec {
+                overflow: Overflow::Reject,
+                retention_bytes: Some(4 << 10),
                 ..visits()
             },
         ),

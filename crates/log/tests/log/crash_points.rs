@@ -91,6 +91,7 @@ impl History {
                     let retention = Retention {
                         max_age_ms: None,
                         max_bytes: Some(20_000),
+                        ..Retention::default()
                     };
                     self.trimmed_below = self.trimmed_below.max(log.log_start_offset().get());
                     let start = log.reader();

@@ -71,6 +71,7 @@ fn what_a_read_finds_takes_the_log_offline_from_there_on() {
     let small = Retention {
         max_age_ms: None,
         max_bytes: Some(1),
+        ..Retention::default()
     };
     let error = log.retain(i64::MAX, small).unwrap_err();
     assert!(matches!(error, LogError::Corrupt(_)), "{error}");

@@ -110,6 +110,7 @@ impl Model {
                 let retention = Retention {
                     max_age_ms: None,
                     max_bytes: Some(*bytes),
+                    ..Retention::default()
                 };
                 log.retain(rig.clock.now_ms(), retention).unwrap();
                 let start = log.log_start_offset().get();

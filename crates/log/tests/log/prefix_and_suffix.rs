@@ -2,7 +2,7 @@
 
 use flowstone_disk::Disk;
 use flowstone_format::Offset;
-use flowstone_log::{Log, LogError, ReadError, ReadLimit, Retained, Retention};
+use flowstone_log::{Log, LogError, MakeRoom, ReadError, ReadLimit, Retained, Retention};
 
 use crate::harness::{Rig, START_MS, publish, read_all, record, strings, values};
 
@@ -75,6 +75,7 @@ fn retention_by_age_drops_whole_segments_only() {
     let retention = Retention {
         max_age_ms: Some(60_000),
         max_bytes: None,
+        ..Retention::default()
     };
     let now = START_MS + 99_000;
     let retained = log.retain(now, retention).unwrap();
@@ -97,6 +98,7 @@ fn a_quiet_partition_is_emptied_by_age_and_goes_on_at_its_offset() {
     let retention = Retention {
         max_age_ms: Some(60_000),
         max_bytes: None,
+        ..Retention::default()
     };
     log.retain(START_MS + 3_600_000, retention).unwrap();
     assert!(offsets(&log).is_empty());
@@ -115,6 +117,7 @@ fn retention_by_size_keeps_at_least_that_much() {
     let retention = Retention {
         max_age_ms: None,
         max_bytes: Some(30_000),
+        ..Retention::default()
     };
     let retained = log.retain(START_MS, retention).unwrap();
     let after = log.reader().size_bytes();
@@ -123,6 +126,49 @@ fn retention_by_size_keeps_at_least_that_much() {
         (30_000..30_000 + rig.config.segment_bytes).contains(&after),
         "{after}"
     );
+}
+
+#[test]
+fn room_is_made_only_where_there_is_none_and_only_of_what_nobody_needs() {
+    let rig = Rig::new(1);
+    let mut log = filled(&rig, 100);
+    let room = |full_bytes, below| Retention {
+        make_room: Some(MakeRoom {
+            full_bytes,
+            below: Offset::new(below),
+        }),
+        ..Retention::default()
+    };
+    let size = log.size_bytes();
+    let keeps = |log: &mut flowstone_log::Log, retention| {
+        assert_eq!(
+            log.retain(START_MS, retention).unwrap(),
+            Retained::default()
+        );
+    };
+    keeps(&mut log, room(size + 1, 100));
+    keeps(&mut log, room(1, 0));
+    log.retain(START_MS, room(size, 100)).unwrap();
+    let start = log.log_start_offset().get();
+    assert!(start > 0 && log.size_bytes() < size);
+    keeps(&mut log, room(size, 100));
+    log.retain(START_MS, room(1, 60)).unwrap();
+    let start = log.log_start_offset().get();
+    assert!((40..=60).contains(&start), "{start}");
+    assert_eq!(offsets(&log), (start..100).collect::<Vec<_>>());
+    log.retain(START_MS, room(4097, 99)).unwrap();
+    assert!(!offsets(&log).is_empty(), "the last record is needed");
+    log.retain(START_MS, room(4097, 100)).unwrap();
+    assert_eq!(
+        log.size_bytes(),
+        4096,
+        "an active segment is sealed and goes too"
+    );
+    drop(log);
+    let mut log = rig.open_log();
+    assert!(offsets(&log).is_empty());
+    rig.put(&mut log, &values(["next"])).unwrap();
+    assert_eq!(strings(read_all(&log)), [(100, "next".into())]);
 }
 
 #[test]

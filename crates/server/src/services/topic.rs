@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flowstone_broker::{Error, PartitionInfo, TopicChange, TopicInfo, TopicSpec};
+use flowstone_broker::{Error, Overflow, PartitionInfo, TopicChange, TopicInfo, TopicSpec};
 use flowstone_proto::v1;
 use tonic::{Request, Response, Status};
 use v1::topic_service_server::TopicService;
@@ -113,7 +113,6 @@ fn given(topic: Option<v1::Topic>) -> Result<v1::Topic, Error> {
 
 /// How a new topic is set up. Output fields are ignored, as <https://google.aip.dev/203> has it.
 fn spec(topic: v1::Topic) -> Result<TopicSpec, Error> {
-    check_overflow(topic.overflow)?;
     Ok(TopicSpec {
         partition_count: count("topic.partition_count", topic.partition_count)?,
         retention_ms: retention_ms(&topic)?,
@@ -121,6 +120,7 @@ fn spec(topic: v1::Topic) -> Result<TopicSpec, Error> {
         segment_bytes: segment_bytes(&topic)?,
         max_record_bytes: max_record_bytes(&topic)?,
         default_acks: fields::acks("topic.default_acks", topic.default_acks)?,
+        overflow: overflow(topic.overflow)?,
         labels: topic.labels.into_iter().collect(),
         name: topic.name,
     })
@@ -188,7 +188,7 @@ fn put(change: &mut TopicChange, topic: &v1::Topic, path: &str) -> Result<(), Er
         "default_acks" => {
             change.default_acks = Some(fields::acks("topic.default_acks", topic.default_acks)?);
         }
-        "overflow" => check_overflow(topic.overflow)?,
+        "overflow" => change.overflow = Some(overflow(topic.overflow)?),
         "labels" => {
             change.labels = Some(topic.labels.clone().into_iter().collect::<BTreeMap<_, _>>());
         }
@@ -237,12 +237,10 @@ fn max_record_bytes(topic: &v1::Topic) -> Result<Option<u32>, Error> {
     topic.max_record_bytes.map(read).transpose()
 }
 
-fn check_overflow(overflow: i32) -> Result<(), Error> {
+fn overflow(overflow: i32) -> Result<Overflow, Error> {
     match v1::Overflow::try_from(overflow) {
-        Ok(v1::Overflow::Unspecified | v1::Overflow::Trim) => Ok(()),
-        Ok(v1::Overflow::Reject) => Err(Error::Unimplemented {
-            what: "OVERFLOW_REJECT",
-        }),
+        Ok(v1::Overflow::Unspecified | v1::Overflow::Trim) => Ok(Overflow::Trim),
+        Ok(v1::Overflow::Reject) => Ok(Overflow::Reject),
         Err(_) => Err(invalid(
             "topic.overflow",
             format!("{overflow} is none of OVERFLOW_TRIM and OVERFLOW_REJECT"),
@@ -265,7 +263,10 @@ fn topic(info: TopicInfo) -> v1::Topic {
         segment_bytes: spec.segment_bytes.map(number),
         max_record_bytes: spec.max_record_bytes.map(number),
         default_acks: fields::acks_number(spec.default_acks),
-        overflow: v1::Overflow::Unspecified.into(),
+        overflow: match spec.overflow {
+            Overflow::Trim => v1::Overflow::Unspecified.into(),
+            Overflow::Reject => v1::Overflow::Reject.into(),
+        },
         labels: spec.labels.into_iter().collect(),
         create_time: Some(timestamp(created_ms)),
         id: id.to_string(),

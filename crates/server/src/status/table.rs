@@ -116,6 +116,17 @@ impl From<&Error> for Failure {
                 "start anew, without the old topic id and offsets",
             )
             .with("topic", topic),
+            Error::TopicFull {
+                topic, partition, ..
+            } => told(
+                ResourceExhausted,
+                "TOPIC_FULL",
+                "repeat the call later: there is room once every group of the topic has committed past the \
+                 oldest segments, after a trim, or with a larger retention_bytes",
+            )
+            .with("topic", topic)
+            .with("partition", partition)
+            .retry_after(RETRY_FULL),
             Error::LimitExceeded { limit, value } => told(
                 ResourceExhausted,
                 "LIMIT_EXCEEDED",

@@ -52,6 +52,11 @@ fn table() -> Vec<(Error, Code, &'static str, &'static [&'static str])> {
         },
         Error::GroupActive { group: text() },
         Error::TopicRecreated { topic: text() },
+        Error::TopicFull {
+            topic: text(),
+            partition: 2,
+            limit: 7,
+        },
         Error::LimitExceeded {
             limit: "max_topics",
             value: 7,
@@ -116,6 +121,11 @@ fn table() -> Vec<(Error, Code, &'static str, &'static [&'static str])> {
                 Error::TopicRecreated { .. } => {
                     (Code::FailedPrecondition, "TOPIC_RECREATED", &["topic"])
                 }
+                Error::TopicFull { .. } => (
+                    Code::ResourceExhausted,
+                    "TOPIC_FULL",
+                    &["topic", "partition"],
+                ),
                 Error::LimitExceeded { .. } => (
                     Code::ResourceExhausted,
                     "LIMIT_EXCEEDED",

@@ -3,8 +3,9 @@
 use flowstone_proto::v1;
 use prost_types::{Duration, FieldMask};
 use tonic::Code;
+use tonic_types::StatusExt;
 
-use crate::harness::{TestServer, assert_refused};
+use crate::harness::{TestServer, assert_refused, to};
 
 fn named(name: &str) -> v1::Topic {
     v1::Topic {
@@ -160,12 +161,12 @@ async fn topics_are_refused_with_what_is_wrong() {
     let status = topics
         .create_topic(create(rejecting))
         .await
-        .expect_err("not yet");
+        .expect_err("at which size?");
     assert_refused(
         &status,
-        Code::Unimplemented,
-        "UNIMPLEMENTED",
-        &[("what", "OVERFLOW_REJECT")],
+        Code::InvalidArgument,
+        "INVALID_FIELD",
+        &[("field", "overflow")],
     );
     let too_many = v1::Topic {
         partition_count: 1_000_000,
@@ -262,6 +263,48 @@ async fn an_update_changes_what_the_mask_names() {
         "TOPIC_NOT_FOUND",
         &[("topic", "absent")],
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_topic_says_when_to_try_again_and_takes_records_once_it_may_hold_more() {
+    let server = TestServer::start().await;
+    let mut topics = server.topics();
+    let full = v1::Topic {
+        overflow: v1::Overflow::Reject.into(),
+        retention_bytes: Some(4097),
+        ..named("visits")
+    };
+    let told = topics.create_topic(create(full)).await.expect("created");
+    let told = told.into_inner().topic.expect("told");
+    assert_eq!(told.overflow(), v1::Overflow::Reject);
+    server.append("visits", 0, &["fills it"]).await;
+    let status = server
+        .log()
+        .produce(to("visits", &["is refused"]))
+        .await
+        .expect_err("full");
+    assert_refused(
+        &status,
+        Code::ResourceExhausted,
+        "TOPIC_FULL",
+        &[("topic", "visits"), ("partition", "0")],
+    );
+    let retry = status.get_error_details().retry_info().cloned();
+    assert!(retry.is_some_and(|retry| retry.retry_delay.is_some()));
+    let trims = v1::Topic {
+        overflow: v1::Overflow::Trim.into(),
+        ..named("visits")
+    };
+    let told = topics
+        .update_topic(update(trims, &[]))
+        .await
+        .expect("changed");
+    assert_eq!(
+        told.into_inner().topic.expect("told").overflow(),
+        v1::Overflow::Unspecified
+    );
+    server.append("visits", 0, &["is taken"]).await;
     server.stop().await;
 }
 

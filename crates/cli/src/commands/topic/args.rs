@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use flowstone_client::{Acks, ProtoDuration, Topic};
+use flowstone_client::{Acks, Overflow, ProtoDuration, Topic};
 
 use crate::args::Switch;
 use crate::exit::Failure;
@@ -39,6 +39,24 @@ impl From<AcksArg> for Acks {
     }
 }
 
+/// What happens in a partition that holds --retention-bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OverflowArg {
+    /// The oldest segments go.
+    Trim,
+    /// Records are refused until every group has committed past the oldest segments, or a trim.
+    Reject,
+}
+
+impl From<OverflowArg> for Overflow {
+    fn from(overflow: OverflowArg) -> Self {
+        match overflow {
+            OverflowArg::Trim => Self::Trim,
+            OverflowArg::Reject => Self::Reject,
+        }
+    }
+}
+
 /// What can be set when a topic is created, and later.
 #[derive(Debug, Args)]
 pub(super) struct SettingArgs {
@@ -49,6 +67,10 @@ pub(super) struct SettingArgs {
     /// How many bytes a partition keeps, such as 10GiB; none: no limit
     #[arg(long, env = "FLOWSTONE_RETENTION_BYTES", value_name = "SIZE", value_parser = parse_size_setting)]
     retention_bytes: Option<Setting<i64>>,
+
+    /// What happens to a partition that holds --retention-bytes
+    #[arg(long, env = "FLOWSTONE_OVERFLOW", value_enum)]
+    overflow: Option<OverflowArg>,
 
     /// How large a segment file grows; none: as the broker is set up
     #[arg(long, env = "FLOWSTONE_SEGMENT_BYTES", value_name = "SIZE", value_parser = parse_size_setting)]
@@ -73,6 +95,7 @@ pub(super) struct SettingArgs {
 Examples:
   flowstone topic create visits
   flowstone topic create visits -p 8 --retention 7d --retention-bytes 10GiB
+  flowstone topic create orders --retention-bytes 1GiB --overflow reject
   flowstone topic create metrics --acks written --label team=stand")]
 pub(crate) struct CreateArgs {
     /// Its name: up to 249 letters, digits, dots, dashes and underscores
@@ -206,6 +229,10 @@ impl SettingArgs {
             topic.retention_bytes = bytes.value();
             paths.push("retention_bytes");
         }
+        if let Some(overflow) = self.overflow {
+            topic.overflow = Overflow::from(overflow).into();
+            paths.push("overflow");
+        }
         if let Some(bytes) = self.segment_bytes {
             topic.segment_bytes = bytes.value();
             paths.push("segment_bytes");
@@ -237,6 +264,7 @@ mod tests {
         SettingArgs {
             retention: None,
             retention_bytes: None,
+            overflow: None,
             segment_bytes: None,
             max_record_bytes: None,
             acks: None,
@@ -252,6 +280,7 @@ mod tests {
 
         let given = SettingArgs {
             retention: Some(Setting::Unset),
+            overflow: Some(OverflowArg::Reject),
             segment_bytes: Some(Setting::Value(1 << 20)),
             acks: Some(AcksArg::Written),
             labels: vec![("team".into(), "stand".into())],
@@ -260,8 +289,15 @@ mod tests {
         let paths = given.apply(&mut topic).unwrap();
         assert_eq!(
             paths,
-            ["retention", "segment_bytes", "default_acks", "labels"]
+            [
+                "retention",
+                "overflow",
+                "segment_bytes",
+                "default_acks",
+                "labels"
+            ]
         );
+        assert_eq!(topic.overflow(), Overflow::Reject);
         assert_eq!(topic.retention, None);
         assert_eq!(topic.segment_bytes, Some(1 << 20));
         assert_eq!(topic.default_acks(), Acks::Written);

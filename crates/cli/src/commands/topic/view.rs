@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use flowstone_client::{Acks, PartitionInfo, Topic, timestamp_to_ms};
+use flowstone_client::{Acks, Overflow, PartitionInfo, Topic, timestamp_to_ms};
 use serde::Serialize;
 
 use crate::output::{Align, Table, print_facts};
@@ -19,6 +19,7 @@ pub(super) struct Settings<'a> {
     created: Option<String>,
     retention_ms: Option<u64>,
     retention_bytes: Option<i64>,
+    overflow: &'static str,
     segment_bytes: Option<i64>,
     max_record_bytes: Option<i32>,
     acks: &'static str,
@@ -54,6 +55,7 @@ impl<'a> Settings<'a> {
             created: created(topic),
             retention_ms: retention(topic).map(|time| time.as_millis() as u64),
             retention_bytes: topic.retention_bytes,
+            overflow: overflow(topic),
             segment_bytes: topic.segment_bytes,
             max_record_bytes: topic.max_record_bytes,
             acks: acks(topic),
@@ -175,6 +177,7 @@ fn show_retention(topic: &Topic) -> String {
         topic
             .retention_bytes
             .map(|bytes| format!("{} a partition", show_signed_size(bytes))),
+        (topic.overflow() == Overflow::Reject).then(|| "refuses records when full".to_owned()),
     ]
     .into_iter()
     .flatten()
@@ -190,6 +193,13 @@ fn acks(topic: &Topic) -> &'static str {
     match topic.default_acks() {
         Acks::Written => "written",
         Acks::Durable | Acks::Unspecified => "durable",
+    }
+}
+
+fn overflow(topic: &Topic) -> &'static str {
+    match topic.overflow() {
+        Overflow::Reject => "reject",
+        Overflow::Trim | Overflow::Unspecified => "trim",
     }
 }
 

@@ -16,7 +16,7 @@ fn wanted() -> v1::Topic {
         segment_bytes: Some(64 << 20),
         max_record_bytes: Some(1_000),
         default_acks: v1::Acks::Written.into(),
-        overflow: v1::Overflow::Trim.into(),
+        overflow: v1::Overflow::Reject.into(),
         labels: [("team".to_owned(), "lemonade".to_owned())].into(),
         create_time: None,
         id: String::new(),
@@ -32,6 +32,7 @@ fn whole_change() -> TopicChange {
         segment_bytes: Some(spec.segment_bytes),
         max_record_bytes: Some(spec.max_record_bytes),
         default_acks: Some(spec.default_acks),
+        overflow: Some(spec.overflow),
         labels: Some(spec.labels),
     }
 }
@@ -62,7 +63,6 @@ fn a_topic_is_told_as_it_was_asked_for() {
             seconds: 60,
             nanos: 1_000_000,
         }),
-        overflow: 0,
         create_time: Some(timestamp(1_500)),
         id: "00000000-0000-0000-0000-000000000007".to_owned(),
         ..wanted()
@@ -156,10 +156,4 @@ fn wrong_settings_are_refused_by_name() {
         });
     };
     assert_eq!(refused(with(negative)), "topic.retention");
-    assert_eq!(
-        with(|topic| topic.overflow = v1::Overflow::Reject.into()),
-        Err(Error::Unimplemented {
-            what: "OVERFLOW_REJECT"
-        })
-    );
 }
