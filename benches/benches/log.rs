@@ -61,6 +61,7 @@ impl Fixture {
         let retention = Retention {
             max_age_ms: None,
             max_bytes: Some(SEGMENT_BYTES),
+            ..Retention::default()
         };
         self.log
             .retain(1_700_000_000_000, retention)

@@ -105,9 +105,12 @@ impl OffsetsState {
     /// How far all groups that have committed anything in a topic have read one of its partitions;
     /// `None` if there is no such group.
     pub(crate) fn read_by_all(&self, topic: Uuid, partition: u32) -> Option<u64> {
-        let of_topic = self.groups.values().filter_map(|group| group.get(&topic));
+        let of_topic = self
+            .groups
+            .values()
+            .filter(|group| group.place(topic).is_ok());
         of_topic
-            .map(|partitions| partitions.get(&partition).copied().unwrap_or(0))
+            .map(|group| group.get(topic, partition).unwrap_or(0))
             .min()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flowstone_broker::{TopicSpec, Uuid};
+use flowstone_broker::{Overflow, TopicSpec, Uuid};
 use flowstone_proto::v1::Record;
 use flowstone_tests::History;
 use flowstone_tests::history::{Call, Place};
@@ -325,7 +325,9 @@ impl Topic {
                         wrong.push(format!("the record in {place} was removed before its time"));
                     }
                 }
-                (None, Some(bytes)) if content.info.size_bytes < bytes => {
+                (None, Some(bytes))
+                    if content.info.size_bytes < bytes && self.spec.overflow == Overflow::Trim =>
+                {
                     wrong.push(format!(
                         "partition {partition} keeps {} bytes, and retention was to leave {bytes}",
                         content.info.size_bytes

@@ -6,7 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use flowstone_broker::{
-    Acks, AppendedRun, Cursor, Error, PendingProduce, ProduceRequest, Start, TopicChange, TopicSpec,
+    Acks, AppendedRun, Cursor, Error, Overflow, PendingProduce, ProduceRequest, Start, TopicChange,
+    TopicSpec,
 };
 use flowstone_disk::{Clock, ManualClock, SimDisk};
 use flowstone_tests::Dice;
@@ -139,12 +140,18 @@ impl Session<'_> {
     }
 
     fn spec(&self, name: String) -> TopicSpec {
+        let retention_ms = self.dice.once_in(4);
+        let retention_ms = retention_ms.then(|| self.dice.pick(200..20_000) as i64);
+        let retention_bytes = self.dice.once_in(4).then(|| self.dice.pick(1..40_000));
+        let may_reject = |bytes: u64| bytes > 4096 && bytes.is_multiple_of(3);
         TopicSpec {
-            retention_ms: self
-                .dice
-                .once_in(4)
-                .then(|| self.dice.pick(200..20_000) as i64),
-            retention_bytes: self.dice.once_in(4).then(|| self.dice.pick(1..40_000)),
+            retention_ms,
+            retention_bytes,
+            overflow: if retention_bytes.is_some_and(may_reject) {
+                Overflow::Reject
+            } else {
+                Overflow::Trim
+            },
             segment_bytes: match self.dice.pick(0..6) {
                 0..2 => Some(self.dice.pick(8_192..20_000)),
                 2 => Some(100_000),
@@ -197,6 +204,7 @@ impl Session<'_> {
                 now.retention_ms
             },
             retention_bytes: now.retention_bytes,
+            overflow: now.overflow,
             ..wanted
         };
         let change = TopicChange {
@@ -206,6 +214,7 @@ impl Session<'_> {
             segment_bytes: Some(wanted.segment_bytes),
             max_record_bytes: Some(wanted.max_record_bytes),
             default_acks: Some(wanted.default_acks),
+            overflow: Some(wanted.overflow),
             labels: Some(wanted.labels.clone()),
         };
         self.world
