@@ -9,10 +9,11 @@ use crate::core::Core;
 use crate::running::Running;
 use crate::topics::admin;
 use crate::{
-    AppendedRun, BrokerConfig, Cursor, Env, Error, FetchRequest, Fetched, GroupInfo, Limits,
-    Metrics, PartitionInfo, PartitionOffsets, PendingProduce, Permit, Pipeline, ProduceRequest,
-    ResetOffsets, ResetTo, Start, SubscribeRequest, Subscription, TopicChange, TopicInfo,
-    TopicSpec, fetch, group, metrics, offsets, open, produce, resolve, retention, scrub, subscribe,
+    AppendedRun, BrokerConfig, Committed, Cursor, Env, Error, FetchRequest, Fetched, GroupInfo,
+    Limits, Metrics, PartitionInfo, PartitionOffsets, PendingProduce, Permit, Pipeline,
+    ProduceRequest, ResetOffsets, ResetTo, Start, SubscribeRequest, Subscription, TopicChange,
+    TopicInfo, TopicSpec, fetch, group, metrics, offsets, open, produce, resolve, retention, scrub,
+    subscribe,
 };
 
 /// An open data directory. Clones are the same broker; it stops when the last one is dropped.
@@ -200,8 +201,8 @@ impl Broker {
         subscribe::open(self, request).await
     }
 
-    /// Stores how far a group has read, durably. Returns the cursors whose session has ended, which
-    /// were not stored; the others were.
+    /// Stores how far a group has read, durably, and gives up what is released. Says which cursors
+    /// were stale and are not stored, and what the members have to give up.
     ///
     /// # Errors
     /// Nothing was stored: [`Error::StaleSession`] if all of them have ended, [`Error::GroupActive`],
@@ -211,7 +212,7 @@ impl Broker {
         &self,
         cursors: Vec<Cursor>,
         released: Vec<Cursor>,
-    ) -> Result<Vec<Cursor>, Error> {
+    ) -> Result<Committed, Error> {
         offsets::commit(self.core(), cursors, released).await
     }
 

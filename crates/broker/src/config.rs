@@ -46,9 +46,22 @@ pub struct BrokerConfig {
     /// Space that is kept for the broker's own logs, so that on a full disk offsets can be committed
     /// and topics trimmed and deleted; 0 for none.
     pub disk_reserve_bytes: u64,
+    /// How long members of groups may take.
+    pub groups: GroupConfig,
     /// What to do after a failed sync. The default writes the reason to stderr and aborts the
     /// process; nothing may be read from or written to the data directory in this process after it.
     pub on_fatal: OnFatal,
+}
+
+/// How long members of groups may take, in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// For how long a member that does not say may hold uncommitted records without a call to commit.
+    pub processing_timeout_ms: u64,
+    /// How long a member has to commit or release a partition that is revoked.
+    pub revoke_timeout_ms: u64,
+    /// For how long a member with a name keeps its partitions after its stream has ended.
+    pub member_reconnect_timeout_ms: u64,
 }
 
 /// What one client, or all of them together, may ask for.
@@ -100,6 +113,7 @@ impl BrokerConfig {
             scrub_interval_ms: 24 * 3_600_000,
             snapshot_interval_bytes: 4 << 20,
             disk_reserve_bytes: 16 << 20,
+            groups: GroupConfig::default(),
             on_fatal: Arc::new(|reason| {
                 eprintln!("flowstone: {reason}");
                 std::process::abort();
@@ -138,6 +152,7 @@ impl BrokerConfig {
             4096..=1 << 30,
         )?;
         check("disk_reserve_bytes", self.disk_reserve_bytes, 0..=16 << 30)?;
+        self.groups.validate()?;
         check("append_threads", self.append_threads as u64, 0..=1024)?;
         check("read_threads", self.read_threads as u64, 0..=1024)
     }
@@ -177,7 +192,39 @@ impl fmt::Debug for BrokerConfig {
             .field("scrub_interval_ms", &self.scrub_interval_ms)
             .field("snapshot_interval_bytes", &self.snapshot_interval_bytes)
             .field("disk_reserve_bytes", &self.disk_reserve_bytes)
+            .field("groups", &self.groups)
             .finish_non_exhaustive()
+    }
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            processing_timeout_ms: 5 * 60_000,
+            revoke_timeout_ms: 30_000,
+            member_reconnect_timeout_ms: 10_000,
+        }
+    }
+}
+
+impl GroupConfig {
+    /// What a member may ask for as its processing timeout, in milliseconds.
+    pub const PROCESSING_TIMEOUT_MS: RangeInclusive<u64> = 100..=24 * 3_600_000;
+
+    /// Tells the first setting that is out of its range.
+    pub fn validate(&self) -> Result<(), OpenError> {
+        check(
+            "processing_timeout_ms",
+            self.processing_timeout_ms,
+            Self::PROCESSING_TIMEOUT_MS,
+        )?;
+        let range = 0..=3_600_000;
+        check("revoke_timeout_ms", self.revoke_timeout_ms, range.clone())?;
+        check(
+            "member_reconnect_timeout_ms",
+            self.member_reconnect_timeout_ms,
+            range,
+        )
     }
 }
 

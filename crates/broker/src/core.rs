@@ -13,9 +13,9 @@ use crate::append::RunQueue;
 use crate::append_clock::AppendClock;
 use crate::counters::Counters;
 use crate::floor_keeper::FloorKeeper;
+use crate::groups::Groups;
 use crate::housekeeping::Housekeeping;
 use crate::internal::InternalLog;
-use crate::members::Members;
 use crate::metadata::MetadataState;
 use crate::offsets::Offsets;
 use crate::partition::Partition;
@@ -33,7 +33,7 @@ pub(crate) struct Core {
     pub(crate) topics: Topics,
     pub(crate) metadata: Arc<InternalLog<MetadataState>>,
     pub(crate) offsets: Offsets,
-    pub(crate) members: Members,
+    pub(crate) groups: Groups,
     pub(crate) appends: RunQueue,
     pub(crate) append_clock: AppendClock,
     pub(crate) pool: Pool,

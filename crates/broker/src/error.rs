@@ -107,8 +107,21 @@ pub enum Error {
         /// The member's name.
         member: String,
     },
-    /// The group has a member already.
-    #[error("group {group:?} has an active member on this topic")]
+    /// A member held uncommitted records and did not call to commit for too long.
+    #[error(
+        "member {member:?} of group {group:?} was put out: it held uncommitted records and did not commit \
+         for {timeout_ms} ms"
+    )]
+    MemberTimedOut {
+        /// The group.
+        group: String,
+        /// The member's name, perhaps empty.
+        member: String,
+        /// Its processing timeout.
+        timeout_ms: u64,
+    },
+    /// The group has members, who alone may commit for it.
+    #[error("group {group:?} has active members")]
     GroupActive {
         /// The group.
         group: String,

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::Error;
 use crate::core::Core;
+use crate::groups::GroupNow;
 use crate::partition::Partition;
 use crate::topics::Topic;
 
@@ -24,11 +25,35 @@ pub use reset::{ResetOffsets, ResetTarget, ResetTo};
 pub struct GroupInfo {
     /// Its name.
     pub name: String,
+    /// How it stands.
+    pub state: GroupState,
     /// Who reads, by topic.
     pub members: Vec<MemberInfo>,
     /// All partitions of the topics that the group has members in or has committed in, by topic and
     /// partition. Empty in a list of groups.
     pub offsets: Vec<GroupOffset>,
+}
+
+/// How a group stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupState {
+    /// Nobody is in.
+    #[default]
+    Empty,
+    /// All partitions are with those that are to have them.
+    Stable,
+    /// Partitions are on their way from one member to another.
+    Rebalancing,
+}
+
+impl GroupState {
+    fn of(now: &GroupNow) -> Self {
+        match (now.members.is_empty(), now.rebalancing) {
+            (true, _) => Self::Empty,
+            (false, true) => Self::Rebalancing,
+            (false, false) => Self::Stable,
+        }
+    }
 }
 
 /// A member of a group.
@@ -65,7 +90,7 @@ pub struct GroupOffset {
 
 /// Groups that have members or committed offsets, by name, without their offsets.
 pub(crate) fn list(core: &Core, after: Option<&str>, limit: usize) -> Vec<GroupInfo> {
-    let mut names: BTreeSet<String> = core.members.names_after(after, limit).into_iter().collect();
+    let mut names: BTreeSet<String> = core.groups.names_after(after, limit).into_iter().collect();
     if let Ok(log) = core.offsets.log() {
         let state = log.state();
         names.extend(state.names_after(after).take(limit).map(str::to_owned));
@@ -73,28 +98,33 @@ pub(crate) fn list(core: &Core, after: Option<&str>, limit: usize) -> Vec<GroupI
     names
         .into_iter()
         .take(limit)
-        .map(|name| GroupInfo {
-            members: core.members.of(&name),
-            name,
-            offsets: Vec::new(),
+        .map(|name| {
+            let now = core.groups.now_of(&name);
+            GroupInfo {
+                state: GroupState::of(&now),
+                members: now.members,
+                name,
+                offsets: Vec::new(),
+            }
         })
         .collect()
 }
 
 /// A group, its members and its offsets.
 pub(crate) async fn describe(core: &Arc<Core>, name: &str) -> Result<GroupInfo, Error> {
-    let members = core.members.of(name);
+    let now = core.groups.now_of(name);
+    let state = GroupState::of(&now);
     let committed = core.offsets.log()?.state().group(name).cloned();
-    if members.is_empty() && committed.is_none() {
+    if now.members.is_empty() && committed.is_none() {
         return Err(not_found(name));
     }
     let committed = committed.unwrap_or_default();
-    let of_members = members.iter().flat_map(|member| &member.partitions);
-    let of_members = of_members.filter_map(|(topic, _)| core.topics.get(topic).ok());
     let of_commits = committed.topics();
     let of_commits = of_commits.filter_map(|(id, _)| core.topics.get_by_id(id));
     // By name, then by id: a topic may be made anew between the two looks.
-    let topics: BTreeMap<(String, Uuid), Arc<Topic>> = of_members
+    let topics: BTreeMap<(String, Uuid), Arc<Topic>> = now
+        .topics
+        .into_iter()
         .chain(of_commits)
         .map(|topic| ((topic.name().to_owned(), topic.id()), topic))
         .collect();
@@ -110,7 +140,8 @@ pub(crate) async fn describe(core: &Arc<Core>, name: &str) -> Result<GroupInfo, 
     };
     Ok(GroupInfo {
         name: name.to_owned(),
-        members,
+        state,
+        members: now.members,
         offsets: core.pool.run(look).await?,
     })
 }
@@ -118,23 +149,13 @@ pub(crate) async fn describe(core: &Arc<Core>, name: &str) -> Result<GroupInfo, 
 /// Whether anything is known of a group.
 fn exists(core: &Core, name: &str) -> Result<bool, Error> {
     let committed = core.offsets.log()?.state().group(name).is_some();
-    Ok(committed || !core.members.of(name).is_empty())
+    Ok(committed || core.groups.check_empty(name).is_err())
 }
 
 fn not_found(name: &str) -> Error {
     Error::GroupNotFound {
         group: name.to_owned(),
     }
-}
-
-/// Fails while a group has members.
-fn check_empty(core: &Core, name: &str) -> Result<(), Error> {
-    if core.members.of(name).is_empty() {
-        return Ok(());
-    }
-    Err(Error::GroupActive {
-        group: name.to_owned(),
-    })
 }
 
 /// How far one partition is read. Blocks.

@@ -26,9 +26,9 @@ mod error;
 mod fetch;
 mod floor_keeper;
 mod group;
+mod groups;
 mod housekeeping;
 mod internal;
-mod members;
 mod metadata;
 mod metrics;
 mod names;
@@ -48,14 +48,17 @@ mod topic;
 mod topics;
 
 pub use broker::Broker;
-pub use config::{BrokerConfig, Limits, OnFatal};
+pub use config::{BrokerConfig, GroupConfig, Limits, OnFatal};
 pub use counters::Distribution;
 pub use cursor::{Cursor, PartitionOffsets, Start, Stop};
 pub use error::{Error, OpenError};
 pub use fetch::{FetchRequest, Fetched};
 pub use flowstone_disk::Env;
-pub use group::{GroupInfo, GroupOffset, MemberInfo, ResetOffsets, ResetTarget, ResetTo};
+pub use group::{
+    GroupInfo, GroupOffset, GroupState, MemberInfo, ResetOffsets, ResetTarget, ResetTo,
+};
 pub use metrics::{Metrics, TopicMetrics};
+pub use offsets::Committed;
 pub use open::offline::{Offline, OfflinePartition};
 pub use produce::{Acks, AppendedRun, PendingProduce, Permit, Pipeline, ProduceRequest};
 pub use subscribe::{Delivery, SubscribeRequest, Subscription};

@@ -34,8 +34,16 @@ pub struct Metrics {
     pub scrub_round_ended_ms: Option<i64>,
     /// Damaged segments that a scrub has come upon, in each round anew.
     pub scrub_damages: u64,
-    /// Subscriptions that are open.
+    /// Subscriptions that are open, and members of groups who may still come back.
     pub subscriptions: u64,
+    /// Groups that have members.
+    pub groups: u64,
+    /// Their members, also those who may still come back.
+    pub group_members: u64,
+    /// Partitions that members are to give up.
+    pub revoking_partitions: u64,
+    /// How often partitions have moved because a member came or went, or a topic grew.
+    pub rebalances: u64,
     /// Bytes of produce requests on their way, with what each costs besides.
     pub in_flight_bytes: u64,
     /// Each topic, by name.
@@ -63,6 +71,7 @@ pub(crate) fn look(core: &Core) -> Metrics {
     let limits = &core.config.limits;
     let taken = |most: u32, left: usize| u64::from(most).saturating_sub(left as u64);
     let ended_ms = counters.scrub_round_ended_ms.load(Ordering::Relaxed);
+    let groups = core.groups.counts();
     Metrics {
         appended_records: counters.appended_records.get(),
         appended_bytes: counters.appended_bytes.get(),
@@ -81,6 +90,10 @@ pub(crate) fn look(core: &Core) -> Metrics {
             limits.max_subscriptions,
             core.subscriptions.available_permits(),
         ),
+        groups: groups.groups,
+        group_members: groups.members,
+        revoking_partitions: groups.revoking,
+        rebalances: groups.rebalances,
         in_flight_bytes: taken(
             limits.max_produce_bytes_in_flight,
             core.room.available_permits(),

@@ -10,7 +10,8 @@ use crate::Error;
 use crate::internal::InternalLog;
 
 pub(crate) use command::{OffsetsCommand, PartitionOffset};
-pub(crate) use commit::commit;
+pub use commit::Committed;
+pub(crate) use commit::{commit, pin};
 pub(crate) use state::OffsetsState;
 
 /// The committed offsets. When their log is damaged the rest of the broker goes on without.

@@ -19,9 +19,9 @@ use crate::append_clock::AppendClock;
 use crate::core::Core;
 use crate::counters::Counters;
 use crate::floor_keeper::FloorKeeper;
+use crate::groups::Groups;
 use crate::housekeeping::Housekeeping;
 use crate::internal::{InternalLog, ReplayError, StateMachine};
-use crate::members::Members;
 use crate::metadata::MetadataState;
 use crate::offsets::{Offsets, OffsetsState};
 use crate::partition::{Label, Partition};
@@ -53,7 +53,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         topics: Topics::default(),
         metadata,
         offsets: Offsets::new(offsets),
-        members: Members::default(),
+        groups: Groups::new(&config, Arc::clone(&env.clock)),
         appends: RunQueue::default(),
         append_clock: AppendClock::new(Arc::clone(&env.clock)),
         pool: Pool::new(!threaded || config.read_threads == 0),

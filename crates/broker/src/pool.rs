@@ -2,7 +2,9 @@
 //! partitions.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::{Condvar, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
@@ -118,6 +120,12 @@ impl std::fmt::Debug for Pool {
 pub(crate) struct PoolAnswer<T>(oneshot::Receiver<T>);
 
 impl<T> PoolAnswer<T> {
+    /// Looks whether it is there, and is woken when it is.
+    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<T, Error>> {
+        let answer = Pin::new(&mut self.0).poll(context);
+        answer.map(|answer| answer.map_err(|_| Error::ShuttingDown))
+    }
+
     /// Waits for it. May be dropped and called again.
     pub(crate) async fn get(&mut self) -> Result<T, Error> {
         (&mut self.0).await.map_err(|_| Error::ShuttingDown)

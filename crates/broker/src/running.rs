@@ -26,6 +26,7 @@ struct Threads {
     housekeeping: Vec<Thread>,
     scrub: Vec<Thread>,
     floor: Vec<Thread>,
+    groups: Vec<Thread>,
 }
 
 #[derive(Debug)]
@@ -85,6 +86,9 @@ impl Running {
             threads
                 .floor
                 .push(spawn("floor", core, |core| core.floor.run(core))?);
+            threads
+                .groups
+                .push(spawn("groups", core, |core| core.groups.run_timers())?);
             Ok(())
         })();
         if started.is_err() {
@@ -92,6 +96,7 @@ impl Running {
             core.housekeeping.stop();
             core.appends.stop();
             core.floor.stop();
+            core.groups.stop();
             core.pool.stop();
         }
         started.map(|()| threads)
@@ -111,6 +116,7 @@ impl Running {
             worked = true;
         }
         worked |= self.core.housekeeping.run_once(&self.core);
+        worked |= self.core.groups.run_due();
         worked || self.core.floor.run_once(&self.core)
     }
 
@@ -121,6 +127,8 @@ impl Running {
         let mut threads = self.threads.lock().await;
         if !self.stopped.load(Ordering::Acquire) {
             while self.run_pending() {}
+            core.groups.stop();
+            join_all(&mut threads.groups).await;
             core.scrubber.stop();
             join_all(&mut threads.scrub).await;
             core.housekeeping.stop();

@@ -1,19 +1,24 @@
 //! Reading a topic until a stop position, or for ever, alone or as a member of a group.
 
+mod member;
 mod open;
 mod reading;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use flowstone_log::ReadBatch;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use crate::members::Membership;
+use crate::groups::{Assignment, HandOut};
 use crate::pool::PoolAnswer;
 use crate::topics::Topic;
 use crate::{Broker, Cursor, Error, Start, Stop};
 
+use member::{Member, Started};
 pub(crate) use open::open;
 use reading::Reading;
 
@@ -30,12 +35,19 @@ pub struct SubscribeRequest {
     pub stop: Option<Stop>,
     /// Read as a member of this group.
     pub group: Option<String>,
-    /// The member's name, perhaps empty. A second stream of the same name ends the first.
+    /// The member's name, perhaps empty. A second stream of the same name ends the first, and gets its
+    /// partitions; so does one that comes soon after it has ended.
     pub member: String,
     /// Where the caller comes from, for [`MemberInfo::peer`](crate::MemberInfo::peer).
     pub peer: String,
     /// Most bytes of one delivery, 0 for the broker's default. One record comes however large it is.
     pub max_batch_bytes: u32,
+    /// With a group: the member is put out if it holds uncommitted records and does not call to commit
+    /// for this long, in milliseconds. `None`: the broker's default.
+    pub processing_timeout_ms: Option<u64>,
+    /// With a group, of each partition: no more records are delivered than this many beyond the commit.
+    /// 0: no limit.
+    pub max_uncommitted_records: u32,
     /// Cursors as they were received; `start` holds for partitions not named.
     pub resume_from: Vec<Cursor>,
     /// Offsets of partitions, exclusive; `stop` holds for partitions not named.
@@ -49,6 +61,7 @@ pub struct Subscription {
     broker: Broker,
     topic: Arc<Topic>,
     watch: watch::Receiver<u64>,
+    /// By partition, ascending.
     readings: Vec<Reading>,
     /// Which of the readings comes next.
     turn: usize,
@@ -58,20 +71,21 @@ pub struct Subscription {
     /// Records that may still be delivered.
     remaining: Option<u64>,
     has_stop: bool,
-    membership: Option<Membership>,
-    /// Set while the member has to be told what it reads.
-    announce: bool,
+    member: Option<Member>,
     pending: Option<PendingRead>,
     /// What a call that ends has to end with, lest a short read looks like a whole one.
     failure: Option<Error>,
     ended: bool,
-    _place: OwnedSemaphorePermit,
+    /// Its place among all subscriptions; a member's is with its membership.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// A read that is under way.
 #[derive(Debug)]
 struct PendingRead {
-    reading: usize,
+    partition: u32,
+    /// Of the holding, if it is a member's.
+    number: u64,
     answer: PoolAnswer<Result<ReadBatch, Error>>,
 }
 
@@ -89,10 +103,17 @@ pub enum Delivery {
         /// How many records these are.
         record_count: u32,
     },
-    /// All that this member may read, as topic and partition. The first delivery of a group.
+    /// What this member of a group reads, each as topic and partition. The first delivery of a group.
     Assignment {
-        /// Topic and partition.
+        /// All that it may read.
         partitions: Vec<(String, u32)>,
+        /// No more records come of these: commit what is processed of them, or release them.
+        revoking: Vec<(String, u32)>,
+        /// Commits for these now fail. One that is among `partitions` too has come back since, and its
+        /// records come again from what is committed.
+        lost: Vec<(String, u32)>,
+        /// After which those of `revoking` are lost, in milliseconds.
+        revoke_timeout_ms: u64,
     },
     /// Something is wrong with one partition; the others go on.
     PartitionError {
@@ -103,6 +124,16 @@ pub enum Delivery {
     },
     /// Nothing new, but the broker is there.
     Heartbeat {},
+}
+
+/// What has happened while the subscription waited.
+enum Event {
+    /// A read has come to its end.
+    Read(PendingRead, Result<ReadBatch, Error>),
+    /// Reading of partitions can begin.
+    Started(Vec<Started>),
+    /// There may be something to look at.
+    Changed,
 }
 
 /// What the subscription does next.
@@ -139,67 +170,126 @@ impl Subscription {
         loop {
             // Seen before anything is looked at, so that no change is missed.
             self.watch.borrow_and_update();
-            self.check_over()?;
-            if let Some(pending) = &mut self.pending {
-                let outcome = pending.answer.get().await?;
-                let reading = pending.reading;
-                self.pending = None;
-                self.check_over()?;
-                if let Some(delivery) = self.take(reading, outcome)? {
-                    return Ok(Some(delivery));
-                }
-                continue;
+            if let Some(member) = &mut self.member {
+                member.membership.told().borrow_and_update();
             }
-            match self.step() {
-                Step::Tell(delivery) => return Ok(Some(delivery)),
-                Step::Read => {}
-                Step::Wait => {
-                    // The topic in hand keeps the sender.
-                    let _ = self.watch.changed().await;
+            self.check_over()?;
+            let member = self.member.as_ref();
+            if let Some(assignment) = member.and_then(|it| it.membership.take_assignment()) {
+                return Ok(Some(self.assign(&assignment)));
+            }
+            if self.pending.is_none() {
+                match self.step() {
+                    Step::Tell(delivery) => return Ok(Some(delivery)),
+                    Step::Read | Step::Wait => {}
+                    Step::End => return self.failure.take().map_or(Ok(None), Err),
                 }
-                Step::End => return self.failure.take().map_or(Ok(None), Err),
+            }
+            match self.wait().await? {
+                Event::Read(read, outcome) => {
+                    self.check_over()?;
+                    if let Some(delivery) = self.take(&read, outcome)? {
+                        return Ok(Some(delivery));
+                    }
+                }
+                Event::Started(started) => self.begin(started)?,
+                Event::Changed => {}
             }
         }
     }
 
+    /// Waits until something happens.
+    async fn wait(&mut self) -> Result<Event, Error> {
+        let Self {
+            watch,
+            member,
+            pending,
+            ..
+        } = self;
+        let mut told = member.as_ref().map(|it| it.membership.listen());
+        // The topic and the membership in hand keep the senders.
+        let mut changed = pin!(watch.changed());
+        let mut told = pin!(async {
+            match &mut told {
+                Some(told) => drop(told.changed().await),
+                None => std::future::pending().await,
+            }
+        });
+        poll_fn(|context| {
+            if let Some(read) = pending
+                && let Poll::Ready(outcome) = read.answer.poll(context)
+            {
+                let read = pending.take().expect("it was just seen");
+                return Poll::Ready(outcome.map(|outcome| Event::Read(read, outcome)));
+            }
+            if let Some(member) = member
+                && let Poll::Ready(started) = member.poll_started(context)
+            {
+                return Poll::Ready(started.map(Event::Started));
+            }
+            let changed = changed.as_mut().poll(context).is_ready();
+            if changed || told.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(Event::Changed));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
     /// Fails if the subscription is over, whatever there is to read.
-    fn check_over(&self) -> Result<(), Error> {
+    fn check_over(&mut self) -> Result<(), Error> {
         let core = self.broker.core();
         core.check_alive()?;
-        core.check_accepting()?;
+        if let Err(stopping) = core.check_accepting() {
+            if let Some(member) = &mut self.member {
+                member.membership.stay();
+            }
+            return Err(stopping);
+        }
         if self.topic.is_deleted() {
             return Err(self.topic.not_found());
         }
-        let replaced = self.membership.as_ref().and_then(Membership::replaced);
-        replaced.map_or(Ok(()), Err)
+        let ended = self.member.as_ref().and_then(|it| it.membership.ended());
+        ended.map_or(Ok(()), Err)
     }
 
     fn step(&mut self) -> Step {
         self.add_new_partitions();
-        if std::mem::take(&mut self.announce) {
-            return Step::Tell(self.assignment());
-        }
         if self.remaining == Some(0) {
             return Step::End;
         }
         let count = self.readings.len();
-        let mut active = false;
+        let mut active = self.member.is_some();
         for at in (0..count).map(|step| (self.turn + step) % count) {
             let reading = &self.readings[at];
             if reading.is_over() {
                 continue;
             }
             if reading.has_more() {
-                self.turn = (at + 1) % count;
-                self.start_read(at);
-                return Step::Read;
-            }
-            if let Some(error) = reading.failure() {
+                let room = self.room(reading);
+                if room > 0 {
+                    self.turn = (at + 1) % count;
+                    self.start_read(at, room);
+                    return Step::Read;
+                }
+            } else if let Some(error) = reading.failure() {
                 return Step::Tell(self.suspend(at, error));
             }
             active = true;
         }
         if active { Step::Wait } else { Step::End }
+    }
+
+    /// How many more records of a partition may be delivered now.
+    fn room(&self, reading: &Reading) -> u64 {
+        let most = self.remaining.unwrap_or(u64::MAX);
+        match &self.member {
+            None => most,
+            Some(member) => member
+                .membership
+                .room(reading.number(), reading.partition())
+                .unwrap_or(0),
+        }
     }
 
     /// Takes up the partitions that the topic has got since, from their first record on.
@@ -211,27 +301,90 @@ impl Subscription {
         for partition in now.partitions.iter().skip(self.readings.len()) {
             self.readings
                 .push(Reading::new(Arc::clone(partition), 0, None));
-            self.announce = self.membership.is_some();
         }
     }
 
-    fn start_read(&mut self, at: usize) {
-        let most = self.remaining.unwrap_or(u64::MAX);
-        let read = self.readings[at].read(self.max_batch_bytes, most);
+    /// Reads no further what this member has no longer, and tells it what it has.
+    fn assign(&mut self, assignment: &Assignment) -> Delivery {
+        if let Some(member) = &mut self.member {
+            member.assign(assignment);
+            self.readings
+                .retain(|reading| member.has(reading.partition(), reading.number()));
+        }
+        self.turn = 0;
+        let name = |partition: u32| (self.topic.name().to_owned(), partition);
+        let partitions = assignment.partitions.iter().map(|it| it.partition);
+        Delivery::Assignment {
+            partitions: partitions.map(name).collect(),
+            revoking: assignment.revoking.iter().copied().map(name).collect(),
+            lost: assignment.lost.iter().copied().map(name).collect(),
+            revoke_timeout_ms: self.broker.core().config.groups.revoke_timeout_ms,
+        }
+    }
+
+    /// Begins to read partitions, unless they were lost meanwhile.
+    fn begin(&mut self, started: Vec<Started>) -> Result<(), Error> {
+        let Some(member) = &self.member else {
+            return Ok(());
+        };
+        for Started {
+            number,
+            partition,
+            offset,
+        } in started
+        {
+            let index = partition.index();
+            let reading = match offset {
+                Ok(offset) => {
+                    if !member.membership.started(number, index, offset) {
+                        continue;
+                    }
+                    Reading::new(partition, offset, None)
+                }
+                Err(error @ (Error::CorruptSegment { .. } | Error::OffsetBeyondEnd { .. })) => {
+                    if !member.has(index, number) {
+                        continue;
+                    }
+                    Reading::broken(partition, error)
+                }
+                Err(error) => return Err(error),
+            };
+            let place = self.readings.partition_point(|it| it.partition() < index);
+            self.readings.insert(place, reading.of_holding(number));
+        }
+        Ok(())
+    }
+
+    fn start_read(&mut self, at: usize, most: u64) {
+        let reading = &self.readings[at];
+        let read = reading.read(self.max_batch_bytes, most);
         self.pending = Some(PendingRead {
-            reading: at,
+            partition: reading.partition(),
+            number: reading.number(),
             answer: self.broker.core().pool.start(read),
         });
     }
 
-    /// Takes what a read has found.
+    /// Takes what a read has found, unless the partition was lost meanwhile.
     fn take(
         &mut self,
-        at: usize,
+        read: &PendingRead,
         outcome: Result<ReadBatch, Error>,
     ) -> Result<Option<Delivery>, Error> {
+        let place = self
+            .readings
+            .binary_search_by_key(&read.partition, Reading::partition);
+        let Some(at) = place
+            .ok()
+            .filter(|&at| self.readings[at].number() == read.number)
+        else {
+            return Ok(None);
+        };
         match outcome {
             Ok(batch) => {
+                if !self.may_deliver(at, &batch) {
+                    return Ok(None);
+                }
                 self.readings[at].advance(batch.next_offset.get())?;
                 if batch.record_count == 0 {
                     return Ok(None);
@@ -265,6 +418,21 @@ impl Subscription {
         }
     }
 
+    /// Whether what was read may be delivered: a member may have lost the partition while it was.
+    fn may_deliver(&self, at: usize, batch: &ReadBatch) -> bool {
+        let Some(member) = self.member.as_ref().filter(|_| batch.record_count > 0) else {
+            return true;
+        };
+        let reading = &self.readings[at];
+        let what = HandOut {
+            from: reading.next(),
+            end: batch.next_offset.get(),
+            records: u64::from(batch.record_count),
+        };
+        let membership = &member.membership;
+        membership.deliver(reading.number(), reading.partition(), what)
+    }
+
     /// Reads a partition no further, and tells why.
     fn suspend(&mut self, at: usize, error: Error) -> Delivery {
         self.failure.get_or_insert(error.clone());
@@ -275,20 +443,13 @@ impl Subscription {
         }
     }
 
-    fn assignment(&self) -> Delivery {
-        Delivery::Assignment {
-            partitions: self
-                .readings
-                .iter()
-                .map(|reading| (self.topic.name().to_owned(), reading.partition()))
-                .collect(),
-        }
-    }
-
     /// Where reading has come to.
     fn cursor(&self, at: usize) -> Cursor {
-        let (group, session) = match &self.membership {
-            Some(membership) => (membership.group.clone(), membership.member.session.clone()),
+        let (group, session) = match &self.member {
+            Some(member) => (
+                member.membership.group().to_owned(),
+                member.cursor_session(self.readings[at].number()),
+            ),
             None => (String::new(), String::new()),
         };
         Cursor {

@@ -77,6 +77,11 @@ impl Topic {
         self.wake();
     }
 
+    /// How many partitions it has now.
+    pub(crate) fn partition_count(&self) -> u32 {
+        self.now.read().expect(NO_PANIC).partitions.len() as u32
+    }
+
     /// One of its partitions.
     pub(crate) fn partition(&self, partition: u32) -> Result<Arc<Partition>, Error> {
         let now = self.now();

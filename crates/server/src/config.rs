@@ -9,7 +9,7 @@ mod toml_file;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use flowstone_broker::{BrokerConfig, Limits, OpenError};
+use flowstone_broker::{BrokerConfig, GroupConfig, Limits, OpenError};
 use uuid::Uuid;
 
 use crate::error::ConfigError;
@@ -56,6 +56,8 @@ pub struct ServerConfig {
     /// How often all of them are read at most, in milliseconds.
     pub scrub_interval_ms: u64,
 
+    /// How long members of groups may take.
+    pub groups: GroupConfig,
     /// What clients can run into; GetCluster tells the most of it.
     pub limits: Limits,
     /// Transport settings.
@@ -102,6 +104,7 @@ impl Default for ServerConfig {
             disk_reserve_bytes: broker.disk_reserve_bytes,
             scrub_bytes_per_second: broker.scrub_bytes_per_second,
             scrub_interval_ms: broker.scrub_interval_ms,
+            groups: broker.groups,
             limits: broker.limits,
             http2: Http2Config::default(),
         }
@@ -159,6 +162,7 @@ impl ServerConfig {
     pub(crate) fn broker_config(&self) -> BrokerConfig {
         BrokerConfig {
             limits: self.limits.clone(),
+            groups: self.groups.clone(),
             append_threads: self.append_threads,
             read_threads: self.read_threads,
             default_segment_bytes: self.default_segment_bytes,

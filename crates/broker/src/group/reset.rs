@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{check_empty, not_found};
+use super::not_found;
 use crate::core::Core;
 use crate::names::{check_group, invalid};
 use crate::offsets::{OffsetsCommand, OffsetsState, PartitionOffset};
@@ -72,7 +72,7 @@ pub(crate) async fn reset(core: &Arc<Core>, request: ResetOffsets) -> Result<Res
     let moves = plan(&log.state(), &request, &topic, &partitions, &resolved)?;
     check_room(core, &log.state(), &moves)?;
     if !request.force {
-        check_empty(core, &request.group)?;
+        core.groups.check_empty(&request.group)?;
     }
     if request.validate_only {
         return Ok(answer(&request.group, &topic, &moves));
@@ -84,6 +84,8 @@ pub(crate) async fn reset(core: &Arc<Core>, request: ResetOffsets) -> Result<Res
     // Commits may have come in between.
     let moves = plan(&log.state(), &request, &topic, &partitions, &resolved)?;
     check_room(core, &log.state(), &moves)?;
+    // Who joins from now on begins at what is set here.
+    let frozen = core.groups.freeze(&request.group, request.force)?;
     let changed: Vec<PartitionOffset> = moves
         .iter()
         .filter(|made| made.before != Some(made.after))
@@ -95,7 +97,7 @@ pub(crate) async fn reset(core: &Arc<Core>, request: ResetOffsets) -> Result<Res
     if !changed.is_empty() {
         let command = OffsetsCommand::reset(request.group.clone(), topic.id(), changed);
         let (sender, receiver) = oneshot::channel();
-        log.append(core, alone, command, move |outcome| {
+        log.append(core, (frozen, alone), command, move |outcome| {
             let _ = sender.send(outcome);
         });
         receiver.await.unwrap_or(Err(Error::ShuttingDown))?;

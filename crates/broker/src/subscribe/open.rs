@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
 use crate::core::Core;
 use crate::fetch::response_bytes;
-use crate::members::Membership;
+use crate::groups::Join;
 use crate::names::{check_group, check_member, invalid};
 use crate::partition::Partition;
 use crate::resolve::{check_range, no_group, resolve, resolve_stop};
-use crate::subscribe::{Reading, SubscribeRequest, Subscription};
+use crate::subscribe::{Member, Reading, SubscribeRequest, Subscription};
 use crate::topics::{Topic, TopicNow};
-use crate::{Broker, Cursor, Error, Start, Stop};
+use crate::{Broker, Cursor, Error, GroupConfig, Start, Stop};
 
 pub(crate) async fn open(
     broker: &Broker,
@@ -29,39 +32,23 @@ pub(crate) async fn open(
         })?;
     let topic = core.topics.get(&request.topic)?;
     let watch = topic.watch();
-    let now = topic.now();
     check_fields(&request)?;
-    let chosen = choose(&topic, &now, &request.partitions)?;
-    let resume = offsets("resume_from", &topic, &chosen, &request.resume_from)?;
-    let stops = offsets("stop_before", &topic, &chosen, &request.stop_before)?;
-    let membership = join(core, &topic, &request)?;
-    let committed = committed(core, &topic, &chosen, request.group.as_deref())?;
-
-    let in_group = membership.is_some();
-    let (start, stop) = (request.start, request.stop.clone());
-    let readings = core
-        .pool
-        .run(move || {
-            let begin = |(partition, committed): (Arc<Partition>, Option<u64>)| {
-                let number = partition.index();
-                let asked = resume.get(&number).copied().or(committed);
-                let stop = match stops.get(&number) {
-                    Some(&offset) => Some(Stop::Offset(offset)),
-                    None => stop.clone(),
-                };
-                begin_at(partition, &start, asked, stop.as_ref(), in_group)
-            };
-            chosen.into_iter().zip(committed).map(begin).collect()
-        })
-        .await?;
-    let readings: Result<Vec<Reading>, Error> = readings;
+    let in_group = request.group.is_some();
+    let (place, member, readings) = match &request.group {
+        Some(group) => {
+            let member = join(core, &topic, group, &request, place)?;
+            (None, Some(member), Vec::new())
+        }
+        None => (Some(place), None, begin(core, &topic, &request).await?),
+    };
     Ok(Subscription {
         broker: broker.clone(),
         topic,
         watch,
-        readings: readings?,
+        readings,
         turn: 0,
-        follows_new: request.partitions.is_empty()
+        follows_new: !in_group
+            && request.partitions.is_empty()
             && matches!(request.stop, None | Some(Stop::Count(_))),
         max_batch_bytes: response_bytes(limits, request.max_batch_bytes),
         remaining: match request.stop {
@@ -69,13 +56,38 @@ pub(crate) async fn open(
             _ => None,
         },
         has_stop: request.stop.is_some() || !request.stop_before.is_empty(),
-        membership,
-        announce: in_group,
+        member,
         pending: None,
         failure: None,
         ended: false,
         _place: place,
     })
+}
+
+/// Finds out what a reader without a group reads.
+async fn begin(
+    core: &Arc<Core>,
+    topic: &Topic,
+    request: &SubscribeRequest,
+) -> Result<Vec<Reading>, Error> {
+    let chosen = choose(topic, &topic.now(), &request.partitions)?;
+    let resume = offsets("resume_from", topic, &chosen, &request.resume_from)?;
+    let stops = offsets("stop_before", topic, &chosen, &request.stop_before)?;
+    let (start, stop) = (request.start.clone(), request.stop.clone());
+    core.pool
+        .run(move || {
+            let begin = |partition: Arc<Partition>| {
+                let number = partition.index();
+                let asked = resume.get(&number).copied();
+                let stop = match stops.get(&number) {
+                    Some(&offset) => Some(Stop::Offset(offset)),
+                    None => stop.clone(),
+                };
+                begin_at(partition, &start, asked, stop.as_ref())
+            };
+            chosen.into_iter().map(begin).collect()
+        })
+        .await?
 }
 
 /// Finds out where one partition starts and stops. A damaged one starts all the same: what is wrong
@@ -85,19 +97,13 @@ fn begin_at(
     start: &Start,
     asked: Option<u64>,
     stop: Option<&Stop>,
-    in_group: bool,
 ) -> Result<Reading, Error> {
     let found = || {
         let next = match asked {
             Some(offset) => offset,
             None => resolve(start, &partition, None)?,
         };
-        // A group's member reads on at the log start if its place was trimmed; any other reader
-        // has asked for what is not there.
-        match check_range(&partition, next) {
-            Err(Error::OffsetTrimmed { .. }) if in_group => {}
-            checked => checked?,
-        }
+        check_range(&partition, next)?;
         let stop = match stop {
             Some(stop) => resolve_stop(stop, &partition)?,
             None => None,
@@ -119,10 +125,34 @@ fn check_fields(request: &SubscribeRequest) -> Result<(), Error> {
         if !request.member.is_empty() {
             return Err(invalid("member", "it means nothing without a group"));
         }
+        let refused = [
+            (
+                "processing_timeout",
+                request.processing_timeout_ms.is_some(),
+            ),
+            (
+                "max_uncommitted_records",
+                request.max_uncommitted_records != 0,
+            ),
+        ];
+        if let Some((field, _)) = refused.iter().find(|(_, set)| *set) {
+            return Err(invalid(*field, "it means nothing without a group"));
+        }
         return Ok(());
     };
     check_group(group)?;
     check_member(&request.member)?;
+    let range = GroupConfig::PROCESSING_TIMEOUT_MS;
+    if let Some(timeout_ms) = request.processing_timeout_ms
+        && !range.contains(&timeout_ms)
+    {
+        let detail = format!(
+            "{timeout_ms} ms are not between {} ms and {} ms",
+            range.start(),
+            range.end()
+        );
+        return Err(invalid("processing_timeout", detail));
+    }
     let refused = [
         ("partitions", !request.partitions.is_empty()),
         ("stop", request.stop.is_some()),
@@ -188,38 +218,44 @@ fn offsets(
     Ok(offsets)
 }
 
+/// Joins the group.
 fn join(
-    core: &Core,
+    core: &Arc<Core>,
     topic: &Arc<Topic>,
+    group: &str,
     request: &SubscribeRequest,
-) -> Result<Option<Membership>, Error> {
-    let Some(group) = &request.group else {
-        return Ok(None);
+    place: OwnedSemaphorePermit,
+) -> Result<Member, Error> {
+    let now = topic.now();
+    {
+        // A group that cannot commit must not read: it would do so for ever.
+        let state = core.offsets.log()?.state();
+        if let Start::Offset(offset) = request.start {
+            let uncommitted = now.partitions.iter().filter(|partition| {
+                state
+                    .committed(group, topic.id(), partition.index())
+                    .is_none()
+            });
+            for partition in uncommitted {
+                match check_range(partition, offset) {
+                    Err(error @ Error::OffsetBeyondEnd { .. }) => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+    }
+    let default_ms = core.config.groups.processing_timeout_ms;
+    let join = Join {
+        group,
+        topic,
+        member: &request.member,
+        peer: &request.peer,
+        session: Uuid::from_bytes(core.env.random.uuid_bytes()),
+        processing_timeout_ms: request.processing_timeout_ms.unwrap_or(default_ms),
+        max_uncommitted_records: u64::from(request.max_uncommitted_records),
     };
-    // A group that cannot commit must not read: it would do so for ever.
-    core.offsets.log()?;
-    core.members
-        .join(
-            &*core.env.random,
-            group,
-            topic,
-            &request.member,
-            &request.peer,
-        )
-        .map(Some)
-}
-
-/// What the group has committed of each partition.
-fn committed(
-    core: &Core,
-    topic: &Topic,
-    chosen: &[Arc<Partition>],
-    group: Option<&str>,
-) -> Result<Vec<Option<u64>>, Error> {
-    let Some(group) = group else {
-        return Ok(vec![None; chosen.len()]);
-    };
-    let state = core.offsets.log()?.state();
-    let of = |partition: &Arc<Partition>| state.committed(group, topic.id(), partition.index());
-    Ok(chosen.iter().map(of).collect())
+    let ends = now.partitions.iter().map(|it| it.high_watermark());
+    let (ends, start) = (ends.collect(), request.start.clone());
+    let membership = core.groups.join(&join, place);
+    Ok(Member::new(membership, core, topic, start, ends))
 }

@@ -11,6 +11,8 @@ use crate::partition::Partition;
 #[derive(Debug)]
 pub(super) struct Reading {
     partition: Arc<Partition>,
+    /// Of the holding, if it is a member's; else 0.
+    number: u64,
     /// The next offset to read.
     next: u64,
     /// Where to stop, exclusive.
@@ -25,6 +27,7 @@ impl Reading {
     pub(super) fn new(partition: Arc<Partition>, next: u64, stop: Option<u64>) -> Self {
         Self {
             partition,
+            number: 0,
             next,
             stop,
             broken: None,
@@ -38,6 +41,15 @@ impl Reading {
             broken: Some(error),
             ..Self::new(partition, 0, None)
         }
+    }
+
+    /// The same, of a member's holding.
+    pub(super) fn of_holding(self, number: u64) -> Self {
+        Self { number, ..self }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn partition(&self) -> u32 {

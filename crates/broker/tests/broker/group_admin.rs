@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flowstone_broker::{
-    Cursor, Error, ResetOffsets, ResetTarget, ResetTo, Start, SubscribeRequest,
+    Committed, Cursor, Error, ResetOffsets, ResetTarget, ResetTo, Start, SubscribeRequest,
 };
 
 use crate::harness::{Driven, Machine, START_MS, at, read};
@@ -359,8 +359,8 @@ fn groups_tell_of_all_partitions_of_their_topics_and_how_much_is_left() {
     let (_machine, broker) = visits(1);
     broker.create("orders", 1);
     broker.put("orders", 0, "x");
-    let _member = broker.subscribe(member_of("billing", "orders"));
     broker.commit(&[cursor("billing", 0, 0)]).unwrap();
+    let _member = broker.subscribe(member_of("billing", "orders"));
     let told = broker
         .wait(broker.broker.describe_group("billing"))
         .unwrap();
@@ -423,6 +423,66 @@ fn a_commit_on_its_way_while_its_topic_is_deleted_leaves_nothing() {
         .poll(&mut std::task::Context::from_waker(waker));
     assert!(polled.is_pending(), "it waits for its sync");
     broker.wait(broker.broker.delete_topic("visits")).unwrap();
-    assert_eq!(broker.wait(commit), Ok(vec![]));
+    assert_eq!(broker.wait(commit), Ok(Committed::default()));
     assert_eq!(broker.broker.list_groups(None, 10), []);
+}
+
+#[test]
+fn a_forced_reset_ends_the_sessions_and_who_joins_begins_there() {
+    let (_machine, broker) = visits(0);
+    let mut member = broker.subscribe(SubscribeRequest {
+        max_batch_bytes: 1,
+        ..member_of("billing", "visits")
+    });
+    member.assignment();
+    let (first, second) = (member.cursor(), member.cursor());
+    assert_eq!(broker.commit(&[first]), Ok(vec![]));
+    let request = ResetOffsets {
+        force: true,
+        ..to(ResetTarget::To(Start::Offset(0)))
+    };
+    let request = ResetOffsets {
+        partitions: vec![0],
+        ..request
+    };
+    let done = broker.wait(broker.broker.reset_offsets(request)).unwrap();
+    assert_eq!(done.after[0].offset, 0);
+    assert!(matches!(
+        member.next(),
+        Some(Err(Error::StaleSession { .. }))
+    ));
+    assert!(matches!(
+        broker.commit(&[second]),
+        Err(Error::StaleSession { .. })
+    ));
+    let mut next = broker.subscribe(member_of("billing", "visits"));
+    next.assignment();
+    assert_eq!(next.batch().2, ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn who_joins_during_a_reset_waits_for_its_partitions() {
+    let (_machine, broker) = visits(0);
+    broker.commit(&[cursor("billing", 0, 3)]).unwrap();
+    let request = ResetOffsets {
+        partitions: vec![0],
+        ..to(ResetTarget::To(Start::Offset(1)))
+    };
+    let mut reset = Box::pin(broker.broker.reset_offsets(request));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(reset.as_mut().poll(&mut context).is_pending());
+    let mut joining = Box::pin(broker.broker.subscribe(member_of("billing", "visits")));
+    let std::task::Poll::Ready(Ok(mut member)) = joining.as_mut().poll(&mut context) else {
+        panic!("a member may always join");
+    };
+    let mut told = Box::pin(member.next());
+    assert!(told.as_mut().poll(&mut context).is_pending(), "not yet");
+    drop(told);
+    broker.wait(reset).unwrap();
+    assert!(broker.wait(member.next()).is_some_and(|told| told.is_ok()));
+    let Some(Ok(flowstone_broker::Delivery::Records { chunks, .. })) = broker.wait(member.next())
+    else {
+        panic!("records should come");
+    };
+    assert_eq!(crate::harness::texts(&chunks), ["b", "c", "d"]);
 }

@@ -1,8 +1,10 @@
-//! Groups: one member for each topic, offsets that are durable and only rise.
+//! Groups with one member: what it is told, and offsets that are durable and only rise.
 
 use std::time::Duration;
 
-use flowstone_broker::{Cursor, Error, GroupInfo, Start, Stop, SubscribeRequest, TopicChange};
+use flowstone_broker::{
+    Committed, Cursor, Error, GroupInfo, GroupState, Start, Stop, SubscribeRequest, TopicChange,
+};
 
 use crate::harness::{Driven, Machine, Reader, START_MS, at, read};
 
@@ -112,22 +114,6 @@ fn the_start_holds_where_nothing_was_committed() {
 }
 
 #[test]
-fn a_second_member_is_refused_until_the_first_has_left() {
-    let (_machine, broker) = visits(1);
-    let first = join(&broker, billing());
-    assert!(active(broker.try_subscribe(billing())));
-    assert!(active(broker.try_subscribe(named("till"))));
-    broker.create("orders", 1);
-    let orders = SubscribeRequest {
-        group: Some("billing".to_owned()),
-        ..read("orders")
-    };
-    join(&broker, orders);
-    drop(first);
-    join(&broker, billing());
-}
-
-#[test]
 fn a_second_stream_of_the_same_member_ends_the_first() {
     let (_machine, broker) = visits(1);
     broker.put("visits", 0, "a");
@@ -155,7 +141,7 @@ fn a_second_stream_of_the_same_member_ends_the_first() {
     assert_eq!(committed(&broker), [(0, 1)]);
     drop(first);
     assert!(
-        active(broker.try_subscribe(billing())),
+        active(broker.commit(&[bare(0, 1)])),
         "the second is still in"
     );
 }
@@ -219,7 +205,7 @@ fn commits_that_wait_together_share_one_sync() {
         })
         .collect();
     for stale in broker.wait(all(commits)) {
-        assert_eq!(stale, Ok(vec![]));
+        assert_eq!(stale, Ok(Committed::default()));
     }
     assert_eq!(machine.syncs() - syncs, 1);
     assert_eq!(committed(&broker), [(0, 20)]);
@@ -259,9 +245,17 @@ fn a_released_cursor_stores_nothing_and_is_held_against_its_session() {
                 .commit_offsets(Vec::new(), vec![cursor.clone()]),
         )
     };
-    assert_eq!(release(&cursor), Ok(vec![]));
+    assert_eq!(release(&cursor), Ok(Committed::default()));
     assert_eq!(committed(&broker), []);
-    drop(reader);
+    assert!(matches!(release(&cursor), Err(Error::StaleSession { .. })));
+    assert_eq!(
+        reader.assignment(),
+        [("visits".to_owned(), 0)],
+        "nobody else is there to have it"
+    );
+    let again = reader.cursor();
+    assert_eq!(again.offset, cursor.offset, "it comes again");
+    assert_eq!(broker.commit(&[again]), Ok(vec![]));
     assert!(matches!(release(&cursor), Err(Error::StaleSession { .. })));
 }
 
@@ -453,7 +447,9 @@ fn groups_tell_their_members_and_how_far_they_are_behind() {
         .unwrap();
     assert_eq!(group.members.len(), 1);
     assert_eq!(group.members[0].member, "till");
-    assert_eq!(group.members[0].session, session);
+    let holding = session.rsplit_once('.').map(|(member, _)| member);
+    assert_eq!(Some(group.members[0].session.as_str()), holding);
+    assert_eq!(group.state, GroupState::Stable);
     assert_eq!(group.members[0].peer, "10.0.0.7:1");
     assert_eq!(
         group.members[0].partitions,

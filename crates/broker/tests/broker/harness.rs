@@ -256,8 +256,10 @@ impl Driven {
             .expect("it can be subscribed to")
     }
 
+    /// Commits, and tells which cursors were stale.
     pub(crate) fn commit(&self, cursors: &[Cursor]) -> Result<Vec<Cursor>, Error> {
-        self.wait(self.broker.commit_offsets(cursors.to_vec(), Vec::new()))
+        let commit = self.broker.commit_offsets(cursors.to_vec(), Vec::new());
+        self.wait(commit).map(|committed| committed.stale)
     }
 
     pub(crate) fn shutdown(self) {
@@ -307,7 +309,7 @@ impl Reader {
     /// The partitions that the member is told to read.
     pub(crate) fn assignment(&mut self) -> Vec<(String, u32)> {
         match self.next() {
-            Some(Ok(Delivery::Assignment { partitions })) => partitions,
+            Some(Ok(Delivery::Assignment { partitions, .. })) => partitions,
             other => panic!("an assignment should come next, not {other:?}"),
         }
     }

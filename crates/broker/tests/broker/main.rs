@@ -20,6 +20,7 @@ mod overflow;
 mod produce;
 mod retention;
 mod scrub_thread;
+mod sharing;
 mod subscribe;
 mod threads;
 mod topics;

@@ -64,6 +64,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("server", "Who may connect, and how long things may take."),
     ("storage", "Where the data lies, and what works on it."),
     (
+        "groups",
+        "How long members of consumer groups may take. `GetCluster` tells clients all of these.",
+    ),
+    (
         "limits",
         "What clients can run into. `GetCluster` tells clients those that concern them.",
     ),
@@ -278,6 +282,32 @@ pub(super) const KEYS: &[Key] = &[
         365 * 24 * HOUR_MS,
         scrub_interval_ms,
         "How often all sealed segments are read at most. At the speed above a round may take longer."
+    ),
+    number!(
+        "groups",
+        "processing_timeout_ms",
+        100,
+        24 * HOUR_MS,
+        groups.processing_timeout_ms,
+        "For how long a member that asks for no other time may hold uncommitted records without a call to \
+         commit. Then it is put out, and its partitions go to others."
+    ),
+    number!(
+        "groups",
+        "revoke_timeout_ms",
+        0,
+        HOUR_MS,
+        groups.revoke_timeout_ms,
+        "How long a member has to commit or release a partition that is to go to another. Then it has lost it."
+    ),
+    number!(
+        "groups",
+        "member_reconnect_timeout_ms",
+        0,
+        HOUR_MS,
+        groups.member_reconnect_timeout_ms,
+        "For how long a member with a name keeps its partitions after its stream has ended, so that a restart \
+         does not move them."
     ),
     number!(
         "limits",

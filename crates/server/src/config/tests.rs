@@ -135,7 +135,7 @@ fn what_is_unknown_is_refused_with_what_is_known() {
     let message = refused("[sever]\nlisten = \"127.0.0.1:1\"\n");
     assert!(message.contains("sever"), "{message}");
     assert!(
-        message.contains("server, storage, limits, http2"),
+        message.contains("server, storage, groups, limits, http2"),
         "{message}"
     );
 

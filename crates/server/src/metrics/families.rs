@@ -132,7 +132,27 @@ pub(super) const FAMILIES: &[Family] = &[
     family!(
         "flowstone_subscriptions",
         Kind::Gauge(|look| Some(look.broker.subscriptions as f64)),
-        "Subscribe streams that are open"
+        "Subscribe streams that are open, and members of groups who may still come back"
+    ),
+    family!(
+        "flowstone_groups",
+        Kind::Gauge(|look| Some(look.broker.groups as f64)),
+        "Consumer groups that have members"
+    ),
+    family!(
+        "flowstone_group_members",
+        Kind::Gauge(|look| Some(look.broker.group_members as f64)),
+        "Members of consumer groups, also those who may still come back"
+    ),
+    family!(
+        "flowstone_revoking_partitions",
+        Kind::Gauge(|look| Some(look.broker.revoking_partitions as f64)),
+        "Partitions that members of groups are to give up and still hold"
+    ),
+    family!(
+        "flowstone_rebalances",
+        Kind::Counter(|metrics| metrics.rebalances),
+        "How often partitions have moved because a member of a group came or went, or a topic grew"
     ),
     family!(
         "flowstone_retention_segments",

@@ -23,12 +23,12 @@ impl ClusterService for Services {
             connection_timeout: Some(duration(
                 config.http2.keepalive_interval_ms + config.http2.keepalive_timeout_ms,
             )),
-            // Idempotent producers and balanced groups are not in this version.
+            processing_timeout: Some(duration(config.groups.processing_timeout_ms)),
+            revoke_timeout: Some(duration(config.groups.revoke_timeout_ms)),
+            member_reconnect_timeout: Some(duration(config.groups.member_reconnect_timeout_ms)),
+            // Idempotent producers are not in this version.
             producer_window: 0,
             producer_retention: None,
-            processing_timeout: None,
-            revoke_timeout: None,
-            member_reconnect_timeout: None,
         };
         Ok(Response::new(v1::GetClusterResponse {
             cluster_id: self.broker.cluster_id().to_string(),

@@ -1,6 +1,6 @@
 //! GroupService: who reads, and how far.
 
-use flowstone_broker::{Error, GroupInfo, ResetOffsets, ResetTarget, ResetTo};
+use flowstone_broker::{Error, GroupInfo, GroupState, ResetOffsets, ResetTarget, ResetTo};
 use flowstone_proto::v1;
 use tonic::{Request, Response, Status};
 use v1::group_service_server::GroupService;
@@ -92,9 +92,10 @@ fn reset(request: v1::ResetOffsetsRequest) -> Result<ResetOffsets, Error> {
 }
 
 fn group(info: GroupInfo) -> v1::Group {
-    let state = match info.members.is_empty() {
-        true => v1::GroupState::Empty,
-        false => v1::GroupState::Stable,
+    let state = match info.state {
+        GroupState::Empty => v1::GroupState::Empty,
+        GroupState::Stable => v1::GroupState::Stable,
+        GroupState::Rebalancing => v1::GroupState::Rebalancing,
     };
     let members = info.members.into_iter().map(|member| v1::Member {
         member: member.member,

@@ -83,14 +83,14 @@ impl LogService for Services {
         let request = request.into_inner();
         let cursors = fields::cursors("cursors", request.cursors).map_err(told)?;
         let released = fields::cursors("released", request.released).map_err(told)?;
-        let stale = self
+        let committed = self
             .broker
             .commit_offsets(cursors, released)
             .await
             .map_err(told)?;
         Ok(Response::new(v1::CommitOffsetsResponse {
-            stale: stale.into_iter().map(fields::cursor).collect(),
-            revoking: Vec::new(),
+            stale: committed.stale.into_iter().map(fields::cursor).collect(),
+            revoking: fields::topic_partitions(committed.revoking),
         }))
     }
 

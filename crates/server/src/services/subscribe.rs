@@ -23,20 +23,18 @@ pub(super) fn request(
     request: v1::SubscribeRequest,
     peer: String,
 ) -> Result<SubscribeRequest, Error> {
-    if request.processing_timeout.is_some() {
-        return Err(Error::Unimplemented {
-            what: "processing_timeout",
-        });
-    }
-    if request.max_uncommitted_records != 0 {
-        return Err(Error::Unimplemented {
-            what: "max_uncommitted_records",
-        });
-    }
+    let timeout = request.processing_timeout.as_ref();
     Ok(SubscribeRequest {
         partitions: fields::partitions("partitions", &request.partitions)?,
         start: fields::start("start", request.start.as_ref())?,
         stop: fields::stop("stop", request.stop.as_ref())?,
+        processing_timeout_ms: timeout
+            .map(|timeout| fields::duration_ms("processing_timeout", timeout))
+            .transpose()?,
+        max_uncommitted_records: fields::count(
+            "max_uncommitted_records",
+            request.max_uncommitted_records,
+        )?,
         max_batch_bytes: fields::count("max_batch_bytes", request.max_batch_bytes)?,
         resume_from: fields::cursors("resume_from", request.resume_from)?,
         stop_before: fields::cursors("stop_before", request.stop_before)?,
@@ -77,10 +75,17 @@ fn response(delivery: Delivery) -> SubscribeResponse {
             fields.cursor = Some(fields::cursor(cursor));
             fields.high_watermark = fields::number(high_watermark);
         }
-        Delivery::Assignment { partitions } => {
+        Delivery::Assignment {
+            partitions,
+            revoking,
+            lost,
+            revoke_timeout_ms,
+        } => {
             fields.assignment = Some(v1::Assignment {
                 partitions: fields::topic_partitions(partitions),
-                ..v1::Assignment::default()
+                revoking: fields::topic_partitions(revoking),
+                lost: fields::topic_partitions(lost),
+                revoke_timeout: Some(fields::duration(revoke_timeout_ms)),
             });
         }
         Delivery::PartitionError { cursor, error } => {

@@ -104,10 +104,23 @@ impl From<&Error> for Failure {
             )
             .with("group", group)
             .with("member", member),
+            Error::MemberTimedOut {
+                group,
+                member,
+                timeout_ms,
+            } => told(
+                Aborted,
+                "MEMBER_TIMED_OUT",
+                "subscribe again, and commit more often or ask for a longer processing_timeout: repeating the \
+                 last commit is enough to stay in",
+            )
+            .with("group", group)
+            .with("member", member)
+            .with("processing-timeout-ms", timeout_ms),
             Error::GroupActive { group } => told(
                 FailedPrecondition,
                 "GROUP_ACTIVE",
-                "end its stream first, or read with another group",
+                "end their streams first; members commit with the cursors of their own streams",
             )
             .with("group", group),
             Error::TopicRecreated { topic } => told(

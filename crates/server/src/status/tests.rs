@@ -46,6 +46,11 @@ fn table() -> Vec<(Error, Code, &'static str, &'static [&'static str])> {
             high_watermark: 8,
         },
         Error::StaleSession { group: text() },
+        Error::MemberTimedOut {
+            group: text(),
+            member: text(),
+            timeout_ms: 5,
+        },
         Error::MemberReplaced {
             group: text(),
             member: text(),
@@ -117,6 +122,11 @@ fn table() -> Vec<(Error, Code, &'static str, &'static [&'static str])> {
                 Error::MemberReplaced { .. } => {
                     (Code::Aborted, "MEMBER_REPLACED", &["group", "member"])
                 }
+                Error::MemberTimedOut { .. } => (
+                    Code::Aborted,
+                    "MEMBER_TIMED_OUT",
+                    &["group", "member", "processing-timeout-ms"],
+                ),
                 Error::GroupActive { .. } => (Code::FailedPrecondition, "GROUP_ACTIVE", &["group"]),
                 Error::TopicRecreated { .. } => {
                     (Code::FailedPrecondition, "TOPIC_RECREATED", &["topic"])

@@ -6,8 +6,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use flowstone_broker::{
-    Acks, AppendedRun, Cursor, Error, Overflow, PendingProduce, ProduceRequest, Start, TopicChange,
-    TopicSpec,
+    Acks, AppendedRun, Committed, Cursor, Error, Overflow, PendingProduce, ProduceRequest, Start,
+    TopicChange, TopicSpec,
 };
 use flowstone_disk::{Clock, ManualClock, SimDisk};
 use flowstone_tests::Dice;
@@ -55,7 +55,7 @@ pub(crate) struct Commit {
     pub(crate) group: &'static str,
     pub(crate) partition: u32,
     pub(crate) offset: u64,
-    pub(crate) answer: Pin<Box<dyn Future<Output = Result<Vec<Cursor>, Error>> + Send>>,
+    pub(crate) answer: Pin<Box<dyn Future<Output = Result<Committed, Error>> + Send>>,
 }
 
 impl Produce {
