@@ -9,8 +9,9 @@ use flowstone_format::{
     BatchMeta, FLOOR_HEADER_MAGIC, FLOOR_SLOT_LEN, FLOOR_SLOT_MAGIC, FRAME_HEADER_LEN, Field,
     FloorSlot, FrameHeader, IDENTITY_LEN, IDENTITY_MAGIC, INDEX_ENTRY_LEN, INDEX_HEADER_LEN,
     INDEX_MAGIC, Identity, MANIFEST_ENTRY_LEN, MANIFEST_HEADER_LEN, MANIFEST_MAGIC,
-    MAX_BROKER_BYTES, MAX_HEADER_LEN, Manifest, Offset, PartitionId, Position, Record,
-    RecordLimits, Records, SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SegmentEntry, SegmentHeader,
+    MAX_BROKER_BYTES, MAX_HEADER_LEN, Manifest, Offset, PRODUCER_ENTRY_LEN, PRODUCER_SEQUENCE_LEN,
+    PRODUCERS_HEADER_LEN, PRODUCERS_MAGIC, PartitionId, Position, ProducerEntry, ProducerSnapshot,
+    Record, RecordLimits, Records, SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SegmentEntry, SegmentHeader,
     SegmentIndex, build_batch, check_floor_header, floor_header, skip_records,
 };
 use uuid::Uuid;
@@ -253,6 +254,49 @@ pub fn sealed_index(data: &[u8], segment: Uuid) -> Vec<u8> {
     sealed(bytes, INDEX_MAGIC, SegmentIndex::LAYOUT)
 }
 
+/// Any bytes as a producer snapshot.
+pub fn producers(data: &[u8]) {
+    let check = |bytes: &[u8]| {
+        if let Ok((snapshot, crc)) = ProducerSnapshot::decode(bytes) {
+            assert_ne!(crc, 0);
+            assert_eq!(snapshot.encode(), (bytes.to_vec(), crc));
+        }
+    };
+    check(data);
+    check(&sealed_producers(data));
+}
+
+/// `data` made into a snapshot whose counts and order are right as far as its length allows: the low
+/// bits of each producer's count say how many sequences it has.
+pub fn sealed_producers(data: &[u8]) -> Vec<u8> {
+    let mut bytes = resized(data, data.len().max(PRODUCERS_HEADER_LEN + 4));
+    let (mut at, end) = (PRODUCERS_HEADER_LEN, bytes.len() - 4);
+    let mut count = 0u32;
+    while at + PRODUCER_ENTRY_LEN + PRODUCER_SEQUENCE_LEN <= end {
+        let (entry, behind) = bytes[at..end].split_at_mut(PRODUCER_ENTRY_LEN);
+        let room = behind.len() / PRODUCER_SEQUENCE_LEN;
+        let sequences = (usize::from(entry[36] % 4) + 1).min(room);
+        entry[..4].copy_from_slice(&(count + 1).to_be_bytes());
+        let told = (sequences as u32).to_le_bytes();
+        put(entry, ProducerEntry::LAYOUT, "SEQUENCE_COUNT", &told);
+        for (number, slot) in behind
+            .chunks_exact_mut(PRODUCER_SEQUENCE_LEN)
+            .take(sequences)
+            .enumerate()
+        {
+            // Mostly ascending, by what the bytes say.
+            slot[7] = number as u8;
+        }
+        at += PRODUCER_ENTRY_LEN + sequences * PRODUCER_SEQUENCE_LEN;
+        count += 1;
+    }
+    bytes.truncate(at + 4);
+    let layout = ProducerSnapshot::LAYOUT;
+    put(&mut bytes, layout, "PRODUCER_COUNT", &count.to_le_bytes());
+    put(&mut bytes, layout, "FILLER", &[0; 4]);
+    sealed(bytes, PRODUCERS_MAGIC, layout)
+}
+
 /// Any bytes as IDENTITY.
 pub fn identity(data: &[u8]) {
     let check = |bytes: &[u8]| {
@@ -277,6 +321,7 @@ pub const ALL: &[fn(&[u8])] = &[
     manifest,
     floor,
     index,
+    producers,
     identity,
 ];
 

@@ -1,5 +1,5 @@
 //! Every byte that Flowstone keeps on disk: records, frames, segment headers,
-//! MANIFEST, FLOOR, indexes, IDENTITY and the names of the files.
+//! MANIFEST, FLOOR, indexes, producer snapshots, IDENTITY and the names of the files.
 //!
 //! Pure functions over byte slices: this crate opens no file, asks no clock and
 //! knows no async. `docs/format.md` describes the same bytes for readers in
@@ -16,6 +16,7 @@ mod manifest;
 mod names;
 mod offset;
 mod producer;
+mod producers;
 mod record;
 mod segment;
 mod stored;
@@ -44,11 +45,15 @@ pub use manifest::{
 pub use names::{
     ASIDE_DIR, FLOOR_NAME, IDENTITY_NAME, IDENTITY_TEMP_NAME, LOCK_NAME, MANIFEST_NAME,
     MANIFEST_TEMP_NAME, PARTITIONS_DIR, RESERVE_NAME, index_name, is_segment_temp_name,
-    manifest_aside_name, parse_index_name, parse_partition_dir_name, parse_segment_name,
-    partition_dir_name, segment_name, segment_temp_name,
+    manifest_aside_name, parse_index_name, parse_partition_dir_name, parse_producers_name,
+    parse_segment_name, partition_dir_name, producers_name, segment_name, segment_temp_name,
 };
 pub use offset::{Generation, Offset, PartitionId, Position};
 pub use producer::{PRODUCER_WINDOW, ProducerId, ProducerSequence, client_crc};
+pub use producers::{
+    PRODUCER_ENTRY_LEN, PRODUCER_SEQUENCE_LEN, PRODUCERS_HEADER_LEN, PRODUCERS_MAGIC,
+    PRODUCERS_VERSION, ProducerEntry, ProducerSnapshot,
+};
 pub use record::{MAX_BROKER_BYTES, Record, RecordLimits, Records};
 pub use segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentHeader};
 pub use stored::{put_stored, skip_records};

@@ -33,7 +33,8 @@ mod entry_at {
         ID 0 16, GENERATION 16 8, BASE_OFFSET 24 8, START_OFFSET 32 8, END_OFFSET 40 8,
         END_POSITION 48 8, FIRST_EPOCH 56 8, LAST_EPOCH 64 8, FIRST_INDEX 72 8, LAST_INDEX 80 8,
         SALT 88 8, MAX_TIMESTAMP_MS 96 8, LAST_APPEND_MS 104 8, HEADER_CRC 112 4,
-        LAST_HEADER_CRC 116 4, LOCATION 120 1, STATE 121 1, RESERVED 122 6,
+        LAST_HEADER_CRC 116 4, LOCATION 120 1, STATE 121 1, RESERVED 122 2,
+        PRODUCERS_CRC 124 4,
     }
 }
 
@@ -103,6 +104,9 @@ pub struct SegmentEntry {
     pub location: Location,
     /// Whether it still grows.
     pub state: SegmentState,
+    /// The CRC of the producer snapshot beside it; 0 when there was nothing to tell at its base, and
+    /// there is no file.
+    pub producers_crc: u32,
 }
 
 impl Manifest {
@@ -208,6 +212,7 @@ impl SegmentEntry {
         entry_at::LAST_HEADER_CRC.put(out, self.last_header_crc.to_le_bytes());
         entry_at::LOCATION.put(out, [self.location as u8]);
         entry_at::STATE.put(out, [self.state as u8]);
+        entry_at::PRODUCERS_CRC.put(out, self.producers_crc.to_le_bytes());
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
@@ -240,6 +245,7 @@ impl SegmentEntry {
             last_append_ms: entry_at::LAST_APPEND_MS.i64(bytes),
             location,
             state,
+            producers_crc: entry_at::PRODUCERS_CRC.u32(bytes),
         })
     }
 }

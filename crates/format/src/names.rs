@@ -26,6 +26,7 @@ pub const ASIDE_DIR: &str = "aside";
 
 const SEGMENT_SUFFIX: &str = ".segment";
 const INDEX_SUFFIX: &str = ".index";
+const PRODUCERS_SUFFIX: &str = ".producers";
 const TEMP_SUFFIX: &str = ".tmp";
 
 /// The name of a segment file: its base offset in 20 digits, and the first 8 hex
@@ -56,6 +57,11 @@ pub fn index_name(base: Offset, id: Uuid) -> String {
     format!("{}{INDEX_SUFFIX}", stem(base, id))
 }
 
+/// The name of a segment's producer snapshot.
+pub fn producers_name(base: Offset, id: Uuid) -> String {
+    format!("{}{PRODUCERS_SUFFIX}", stem(base, id))
+}
+
 /// Base offset and first four bytes of the id, if this is a segment file's name.
 pub fn parse_segment_name(name: &str) -> Option<(Offset, [u8; 4])> {
     parse_stem(name.strip_suffix(SEGMENT_SUFFIX)?)
@@ -64,6 +70,11 @@ pub fn parse_segment_name(name: &str) -> Option<(Offset, [u8; 4])> {
 /// Base offset and first four bytes of the id, if this is an index file's name.
 pub fn parse_index_name(name: &str) -> Option<(Offset, [u8; 4])> {
     parse_stem(name.strip_suffix(INDEX_SUFFIX)?)
+}
+
+/// Base offset and first four bytes of the id, if this is a producer snapshot's name.
+pub fn parse_producers_name(name: &str) -> Option<(Offset, [u8; 4])> {
+    parse_stem(name.strip_suffix(PRODUCERS_SUFFIX)?)
 }
 
 /// The name of a partition's directory: its id in 10 digits.
@@ -111,6 +122,13 @@ mod tests {
             parse_index_name("00000000000000184467-0a1b2c3d.index"),
             Some((base, [0x0A, 0x1B, 0x2C, 0x3D]))
         );
+        let snapshot = producers_name(base, ID);
+        assert_eq!(snapshot, "00000000000000184467-0a1b2c3d.producers");
+        assert_eq!(
+            parse_producers_name(&snapshot),
+            Some((base, [0x0A, 0x1B, 0x2C, 0x3D]))
+        );
+        assert!(parse_segment_name(&snapshot).is_none());
         assert!(ID.to_string().starts_with("0a1b2c3d"));
         let unfinished = segment_temp_name(base, ID);
         assert_eq!(unfinished, "00000000000000184467-0a1b2c3d.segment.tmp");

@@ -107,6 +107,7 @@ impl Active {
             last_append_ms: tail.last_append_ms,
             location: Location::Local,
             state: SegmentState::Active,
+            producers_crc,
         };
         let view = Arc::new(SegmentView::new(dir, &entry, config));
         Ok(Self {

@@ -5,8 +5,8 @@ use std::slice::from_ref;
 use allocation_counter::measure;
 use flowstone_format::{
     BatchMeta, FRAME_HEADER_LEN, FloorSlot, FrameHeader, Identity, Manifest, Offset, PartitionId,
-    Position, RecordLimits, Records, SegmentHeader, SegmentIndex, build_batch, check_floor_header,
-    skip_records,
+    Position, ProducerSnapshot, RecordLimits, Records, SegmentHeader, SegmentIndex, build_batch,
+    check_floor_header, skip_records,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -34,13 +34,14 @@ const META: BatchMeta = BatchMeta {
 
 /// The most bytes that decoding `bytes` as anything at all held at one time.
 fn most_held(bytes: &[u8]) -> u64 {
-    let decoders: [fn(&[u8]); 7] = [
+    let decoders: [fn(&[u8]); 8] = [
         |b| drop(FrameHeader::decode(b, 0, Position::ZERO)),
         |b| drop(SegmentHeader::decode(b)),
         |b| drop(Manifest::decode(b)),
         |b| drop(FloorSlot::decode(b, PartitionId::new(7))),
         |b| drop(check_floor_header(b)),
         |b| drop(SegmentIndex::decode(b, SEGMENT)),
+        |b| drop(ProducerSnapshot::decode(b)),
         |b| drop(Identity::decode(b)),
     ];
     let held = decoders.map(|decode| measure(|| decode(bytes)).bytes_max);
@@ -63,8 +64,10 @@ proptest! {
     fn decoding_holds_at_most_twice_its_input(
         data in vec(any::<u8>(), 0..3000),
         manifest in samples::manifest(),
+        producers in samples::producers(),
     ) {
         assert_bounded(&manifest.encode());
+        assert_bounded(&producers.encode().0);
         assert_bounded(&data);
         assert_bounded(&targets::sealed_manifest(&data));
         assert_bounded(&targets::sealed_index(&data, SEGMENT));

@@ -1,8 +1,8 @@
 //! Structures whose checksum fits, but whose contents cannot be.
 
 use flowstone_format::{
-    Generation, IndexEntry, Manifest, Offset, Position, SegmentEntry, SegmentHeader, SegmentIndex,
-    SegmentState,
+    Generation, IndexEntry, Manifest, Offset, PartitionId, Position, ProducerEntry, ProducerId,
+    ProducerSequence, ProducerSnapshot, SegmentEntry, SegmentHeader, SegmentIndex, SegmentState,
 };
 use proptest::strategy::Strategy;
 use proptest::test_runner::TestRunner;
@@ -174,5 +174,145 @@ fn an_index_is_not_built_with_falling_entries() {
             position: Position::new(4096),
             max_timestamp_before_ms: 0,
         });
+    }
+}
+
+/// Two producers, the second with sequences 5 and 7, in a snapshot that ends at offset 100.
+fn two_producers() -> ProducerSnapshot {
+    let sequence = |sequence, base_offset| ProducerSequence {
+        sequence,
+        base_offset: Offset::new(base_offset),
+        record_count: 2,
+        client_crc: 3,
+        routing_count: 4,
+    };
+    let producer = |id, sequences| ProducerEntry {
+        id: ProducerId::from_bytes([id; 16]).unwrap(),
+        epoch: 0,
+        last_append_ms: 1,
+        dropped: 4,
+        sequences,
+    };
+    ProducerSnapshot {
+        partition: PartitionId::new(1),
+        segment: Uuid::from_bytes([9; 16]),
+        base_offset: Offset::new(100),
+        lost_upto_ms: None,
+        producers: vec![
+            producer(1, vec![sequence(5, 0), sequence(6, 2)]),
+            producer(2, vec![sequence(5, 98), sequence(7, 50)]),
+        ],
+    }
+}
+
+#[test]
+fn producers_that_contradict_themselves_are_refused() {
+    type Change = fn(&mut ProducerSnapshot);
+    let second = "producer 02020202020202020202020202020202";
+    let cases: [(String, Change); 8] = [
+        (
+            format!("producers do not ascend at {}", "02".repeat(16)),
+            |s| {
+                s.producers[0].id = s.producers[1].id;
+            },
+        ),
+        (format!("{second} has sequence 5 behind 5"), |s| {
+            s.producers[1].sequences[1].sequence = 5;
+        }),
+        (format!("{second} has sequence 0 behind 0"), |s| {
+            s.producers[1].sequences[0].sequence = 0;
+        }),
+        (
+            format!("{second} has 0 records at offset 98 for sequence 5, below 100"),
+            |s| s.producers[1].sequences[0].record_count = 0,
+        ),
+        (
+            format!("{second} has 2 records at offset 99 for sequence 5, below 100"),
+            |s| s.producers[1].sequences[0].base_offset = Offset::new(99),
+        ),
+        (
+            format!("{second} has dropped 7, and its highest sequence is 7"),
+            |s| s.producers[1].dropped = 7,
+        ),
+        (
+            format!("{second} has dropped -1, and its highest sequence is 7"),
+            |s| s.producers[1].dropped = -1,
+        ),
+        (format!("{second} has 0 sequences"), |s| {
+            s.producers[1].sequences.clear();
+        }),
+    ];
+    let (bytes, crc) = two_producers().encode();
+    assert_eq!(ProducerSnapshot::decode(&bytes), Ok((two_producers(), crc)));
+    for (detail, change) in cases {
+        let mut snapshot = two_producers();
+        change(&mut snapshot);
+        let (bytes, _) = snapshot.encode();
+        let error = ProducerSnapshot::decode(&bytes).unwrap_err().to_string();
+        assert_eq!(error, format!("producer snapshot: {detail}"));
+    }
+    let mut nameless = bytes;
+    nameless[64..80].fill(0);
+    reseal(&mut nameless);
+    let error = ProducerSnapshot::decode(&nameless).unwrap_err().to_string();
+    assert_eq!(error, "producer snapshot: a producer's id is zero");
+}
+
+/// 0 stands for "no snapshot" in a MANIFEST, so that no snapshot may have it.
+#[test]
+fn the_checksum_of_a_snapshot_is_never_0() {
+    let with_crcs = |crcs: u32| {
+        let mut snapshot = two_producers();
+        snapshot.producers[0].sequences[0].client_crc = crcs;
+        snapshot
+    };
+    // The sum is linear in the 32 bits of a field: they are solved for a sum of 0.
+    let sum = |bits: u32| {
+        let (bytes, _) = with_crcs(bits).encode();
+        crc32fast::hash(&bytes[..bytes.len() - 4])
+    };
+    let zero = sum(0);
+    let mut rows: Vec<(u32, u32)> = (0..32)
+        .map(|bit| (sum(1 << bit) ^ zero, 1 << bit))
+        .collect();
+    let (mut wanted, mut bits) = (zero, 0);
+    for at in 0..32 {
+        let column = 1 << at;
+        let pivot = rows
+            .iter()
+            .position(|(image, _)| image & column != 0)
+            .unwrap();
+        let (image, source) = rows.swap_remove(pivot);
+        for row in rows.iter_mut().filter(|row| row.0 & column != 0) {
+            *row = (row.0 ^ image, row.1 ^ source);
+        }
+        if wanted & column != 0 {
+            (wanted, bits) = (wanted ^ image, bits ^ source);
+        }
+    }
+    let snapshot = with_crcs(bits);
+    let (mut bytes, crc) = snapshot.encode();
+    assert_eq!(
+        bytes[60..64],
+        [1, 0, 0, 0],
+        "it is the one that needs the filler"
+    );
+    assert_ne!(crc, 0);
+    assert_eq!(ProducerSnapshot::decode(&bytes), Ok((snapshot, crc)));
+
+    bytes[60] = 0;
+    reseal(&mut bytes);
+    assert_eq!(bytes[bytes.len() - 4..], [0; 4]);
+    let error = ProducerSnapshot::decode(&bytes).unwrap_err().to_string();
+    assert!(error.contains("its checksum is 0"), "{error}");
+    for filler in [1, 2] {
+        let (mut bytes, _) = two_producers().encode();
+        bytes[60] = filler;
+        reseal(&mut bytes);
+        let error = ProducerSnapshot::decode(&bytes).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("producer snapshot: filler {filler} is not needed")
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! Damaged, cut and foreign bytes are errors, never panics and never other values.
 
 use flowstone_format::{
-    FRAME_HEADER_LEN, FloorSlot, Generation, HeaderError, Identity, Manifest, Offset, PartitionId,
-    Position, SegmentEntry, SegmentHeader, SegmentIndex, check_floor_header, floor_header,
+    FRAME_HEADER_LEN, Field, FloorSlot, Generation, HeaderError, Identity, Manifest, Offset,
+    PartitionId, Position, ProducerSnapshot, SegmentEntry, SegmentHeader, SegmentIndex,
+    check_floor_header, floor_header,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -24,6 +25,8 @@ fn structures() -> Vec<(&'static str, Vec<u8>, Check)> {
     let manifest = sample(&mut runner, full);
     let full = samples::index().prop_filter("has entries", |i| i.entries().len() > 2);
     let index = sample(&mut runner, full);
+    let full = samples::producers().prop_filter("has producers", |p| p.producers.len() > 2);
+    let producers = sample(&mut runner, full);
     let id = Uuid::from_bytes([1; 16]);
     let partition = slot.partition;
     vec![
@@ -51,6 +54,11 @@ fn structures() -> Vec<(&'static str, Vec<u8>, Check)> {
             "index",
             index.encode(id),
             Box::new(move |b| SegmentIndex::decode(b, id).err()),
+        ),
+        (
+            "producer snapshot",
+            producers.encode().0,
+            Box::new(|b| ProducerSnapshot::decode(b).err()),
         ),
         (
             "IDENTITY",
@@ -122,13 +130,16 @@ fn reserved_space_is_zero() {
             "FLOOR header" => FloorSlot::HEADER_LAYOUT,
             "FLOOR slot" => FloorSlot::LAYOUT,
             "index" => SegmentIndex::LAYOUT,
+            "producer snapshot" => ProducerSnapshot::LAYOUT,
             _ => Identity::LAYOUT,
         };
         let reserved = layout.iter().filter(|f| f.name.starts_with("RESERVED"));
         let mut places: Vec<_> = reserved.map(|f| (f.at, f.at, f.len)).collect();
-        assert_eq!(places.len(), 2, "{what}");
+        let expected = if what == "producer snapshot" { 1 } else { 2 };
+        assert_eq!(places.len(), expected, "{what}");
         if what == "MANIFEST" {
-            let field = SegmentEntry::LAYOUT.last().unwrap();
+            let named = |field: &&Field| field.name == "RESERVED";
+            let field = SegmentEntry::LAYOUT.iter().find(named).unwrap();
             places.push((64 + field.at, field.at, field.len));
         }
         for (at, told, len) in places {
@@ -152,6 +163,17 @@ fn a_count_that_the_bytes_do_not_hold_is_refused() {
         reseal(&mut bytes);
         let error = check(&bytes).unwrap().to_string();
         assert!(error.contains("for 4294967295 entries"), "{error}");
+    }
+    let (_, bytes, check) = structures().remove(5);
+    for (count_at, told) in [
+        (56, "for 4294967295 producers"),
+        (100, "has 4294967295 sequences"),
+    ] {
+        let mut bytes = bytes.clone();
+        bytes[count_at..count_at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+        reseal(&mut bytes);
+        let error = check(&bytes).unwrap().to_string();
+        assert!(error.contains(told), "{error}");
     }
 }
 
@@ -178,6 +200,7 @@ fn bytes_behind_the_end_are_refused_in_whole_files_only() {
         reseal(&mut bytes);
         let longer = check(&bytes).map(|error| error.to_string());
         match name {
+            "producer snapshot" => assert!(longer.unwrap().ends_with("behind the last producer")),
             "MANIFEST" | "index" => assert!(longer.unwrap().contains(" bytes for ")),
             "IDENTITY" => assert_eq!(longer.unwrap(), "IDENTITY: 68 bytes instead of 64"),
             _ => assert_eq!((followed, end % 512), (None, 0), "{name}"),
@@ -199,6 +222,7 @@ proptest! {
     fn changed_structures_never_panic(
         manifest in samples::manifest(),
         index in samples::index(),
+        producers in samples::producers(),
         header in samples::frame_header(),
         changes in vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
     ) {
@@ -207,6 +231,7 @@ proptest! {
         for (bytes, target) in [
             (manifest.encode(), targets::manifest as fn(&[u8])),
             (index.encode(Uuid::from_bytes([7; 16])), targets::index),
+            (producers.encode().0, targets::producers),
             (frame, targets::frame),
         ] {
             let mut bytes = bytes;

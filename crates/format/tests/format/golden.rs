@@ -8,8 +8,9 @@ use std::slice::from_ref;
 
 use flowstone_format::{
     BatchMeta, FloorSlot, Generation, Identity, IndexEntry, Location, Manifest, Offset,
-    PartitionId, Position, RecordLimits, SegmentEntry, SegmentHeader, SegmentIndex, SegmentState,
-    build_batch, floor_header,
+    PartitionId, Position, ProducerEntry, ProducerId, ProducerSequence, ProducerSnapshot,
+    RecordLimits, SegmentEntry, SegmentHeader, SegmentIndex, SegmentState, build_batch,
+    floor_header,
 };
 use uuid::Uuid;
 
@@ -106,8 +107,7 @@ fn segment_header() {
     assert_padded(&bytes, &begin, "9fabd484");
 }
 
-#[test]
-fn manifest() {
+fn two_segments() -> Manifest {
     let sealed = SegmentEntry {
         id: uuid(0x20),
         generation: Generation::new(1),
@@ -126,6 +126,7 @@ fn manifest() {
         last_append_ms: TIME_MS + 1,
         location: Location::Local,
         state: SegmentState::Sealed,
+        producers_crc: 0,
     };
     let active = SegmentEntry {
         id: uuid(0x30),
@@ -145,15 +146,20 @@ fn manifest() {
         last_append_ms: 0,
         location: Location::Local,
         state: SegmentState::Active,
+        producers_crc: 0,
     };
-    let manifest = Manifest {
+    Manifest {
         partition: PartitionId::new(9),
         generation: Generation::new(2),
         log_start_offset: Offset::new(40),
         segments: vec![sealed, active],
-    };
+    }
+}
+
+#[test]
+fn manifest() {
     assert_eq!(
-        hex(&manifest.encode()),
+        hex(&two_segments().encode()),
         lines(&[
             "464c534d01000000000000000000000009000000000000000200000000000000",
             "2800000000000000020000000000000000000000000000000000000000000000",
@@ -168,6 +174,70 @@ fn manifest() {
             "2111839f",
         ])
     );
+}
+
+/// Four bytes that were zero in the MANIFESTs before there were producer snapshots.
+#[test]
+fn manifest_with_a_producer_snapshot() {
+    let mut manifest = two_segments();
+    manifest.segments[1].producers_crc = 0xD1D2_D3D4;
+    let bytes = manifest.encode();
+    let before = two_segments().encode();
+    assert_eq!(bytes[..316], before[..316]);
+    assert_eq!(hex(&bytes[316..]), lines(&["d4d3d2d159f1a0fb"]));
+}
+
+#[test]
+fn producer_snapshot() {
+    let sequence =
+        |sequence, base_offset, record_count, client_crc, routing_count| ProducerSequence {
+            sequence,
+            base_offset: Offset::new(base_offset),
+            record_count,
+            client_crc,
+            routing_count,
+        };
+    let snapshot = ProducerSnapshot {
+        partition: PartitionId::new(9),
+        segment: uuid(0x20),
+        base_offset: Offset::new(42),
+        lost_upto_ms: Some(TIME_MS - 1),
+        producers: vec![
+            ProducerEntry {
+                id: ProducerId::from_bytes(id(0x50)).unwrap(),
+                epoch: 6,
+                last_append_ms: TIME_MS,
+                dropped: 0,
+                sequences: vec![sequence(3, 40, 2, 0xC1C2_C3C4, 12)],
+            },
+            ProducerEntry {
+                id: ProducerId::from_bytes(id(0x60)).unwrap(),
+                epoch: -1,
+                last_append_ms: TIME_MS + 1,
+                dropped: 7,
+                sequences: vec![
+                    sequence(8, 30, 1, 0xD1D2_D3D4, 12),
+                    sequence(10, 38, 1, 0xE1E2_E3E4, 24),
+                ],
+            },
+        ],
+    };
+    let (bytes, crc) = snapshot.encode();
+    assert_eq!(
+        hex(&bytes),
+        lines(&[
+            "464c535001000000000000000000000009000000000000002021222324252627",
+            "28292a2b2c2d2e2f2a00000000000000ff67e5cf8b0100000200000000000000",
+            "505152535455565758595a5b5c5d5e5f0068e5cf8b0100000000000000000000",
+            "06000000010000000300000000000000280000000000000002000000c4c3c2c1",
+            "0c000000606162636465666768696a6b6c6d6e6f0168e5cf8b01000007000000",
+            "00000000ffffffff0200000008000000000000001e0000000000000001000000",
+            "d4d3d2d10c0000000a00000000000000260000000000000001000000e4e3e2e1",
+            "18000000768b2a4f",
+        ])
+    );
+    assert_eq!(crc, 0x4f2a_8b76);
+    assert_eq!(ProducerSnapshot::decode(&bytes), Ok((snapshot, crc)));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use flowstone_format as format;
 use flowstone_format::{
     Codec, Field, FloorSlot, FrameHeader, FrameKind, Identity, IndexEntry, Location, Manifest,
-    Offset, PartitionId, Position, SegmentEntry, SegmentHeader, SegmentIndex, SegmentState,
-    floor_slot_positions,
+    Offset, PartitionId, Position, ProducerEntry, ProducerSequence, ProducerSnapshot, SegmentEntry,
+    SegmentHeader, SegmentIndex, SegmentState, floor_slot_positions,
 };
 
 /// The cells of the first table with this first column below this heading.
@@ -54,7 +54,7 @@ fn fields_stand_where_the_page_says() {
         format::LOCAL_LEN,
     );
     let slot_len = format::FLOOR_SLOT_LEN;
-    let structures: [(&str, &[Field], usize); 10] = [
+    let structures: [(&str, &[Field], usize); 13] = [
         ("## Frame header", FrameHeader::LAYOUT, frame_end),
         ("### Local part", FrameHeader::LOCAL_LAYOUT, local_len),
         (
@@ -79,6 +79,21 @@ fn fields_stand_where_the_page_says() {
             "### Index entry",
             IndexEntry::LAYOUT,
             format::INDEX_ENTRY_LEN,
+        ),
+        (
+            "## Producer snapshot",
+            ProducerSnapshot::LAYOUT,
+            format::PRODUCERS_HEADER_LEN,
+        ),
+        (
+            "### Producer",
+            ProducerEntry::LAYOUT,
+            format::PRODUCER_ENTRY_LEN,
+        ),
+        (
+            "### Producer sequence",
+            ProducerSequence::LAYOUT,
+            format::PRODUCER_SEQUENCE_LEN,
         ),
         ("## IDENTITY", Identity::LAYOUT, format::IDENTITY_LEN),
     ];
@@ -148,6 +163,12 @@ fn constants_have_the_values_of_the_page() {
         INDEX_VERSION short,
         INDEX_HEADER_LEN size,
         INDEX_ENTRY_LEN size,
+        PRODUCERS_MAGIC magic,
+        PRODUCERS_VERSION short,
+        PRODUCERS_HEADER_LEN size,
+        PRODUCER_ENTRY_LEN size,
+        PRODUCER_SEQUENCE_LEN size,
+        PRODUCER_WINDOW size,
         IDENTITY_MAGIC magic,
         IDENTITY_VERSION short,
         IDENTITY_LEN size,

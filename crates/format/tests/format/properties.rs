@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use flowstone_format::{
     BatchMeta, FRAME_HEADER_LEN, FloorSlot, FrameHeader, Identity, Manifest, Offset, Position,
-    RecordLimits, Records, SegmentHeader, SegmentIndex, build_batch, parse_index_name,
-    parse_partition_dir_name, parse_segment_name, partition_dir_name, segment_name, skip_records,
+    ProducerSnapshot, RecordLimits, Records, SegmentHeader, SegmentIndex, build_batch,
+    parse_index_name, parse_partition_dir_name, parse_segment_name, partition_dir_name,
+    segment_name, skip_records,
 };
 use proptest::prelude::*;
 use prost::Message;
@@ -200,6 +201,13 @@ proptest! {
     #[test]
     fn indexes_come_back(index in samples::index(), segment in samples::uuid()) {
         prop_assert_eq!(SegmentIndex::decode(&index.encode(segment), segment), Ok(index));
+    }
+
+    #[test]
+    fn producer_snapshots_come_back(snapshot in samples::producers()) {
+        let (bytes, crc) = snapshot.encode();
+        prop_assert_eq!(crc, u32::from_le_bytes(*bytes.last_chunk().unwrap()));
+        prop_assert_eq!(ProducerSnapshot::decode(&bytes), Ok((snapshot, crc)));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use flowstone_format::{
     Codec, FRAME_HEADER_LEN, FloorSlot, FrameHeader, FrameKind, Generation, Identity, IndexEntry,
     Location, MAX_PAYLOAD_LEN, MAX_UNCOMPRESSED_LEN, Manifest, Offset, PartitionId, Position,
-    SegmentEntry, SegmentHeader, SegmentIndex, SegmentState,
+    ProducerEntry, ProducerId, ProducerSequence, ProducerSnapshot, SegmentEntry, SegmentHeader,
+    SegmentIndex, SegmentState,
 };
-use proptest::collection::vec;
+use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -104,7 +105,7 @@ prop_compose! {
         (gap, hidden, len) in (0..3u64, 0..3u64, 0..1000u64),
         (end_position, first_epoch, last_epoch) in any::<(u64, u64, u64)>(),
         (first_index, last_index, salt) in any::<(u64, u64, u64)>(),
-        (header_crc, last_header_crc) in any::<(u32, u32)>(),
+        (header_crc, last_header_crc, producers_crc) in any::<(u32, u32, u32)>(),
         (max_timestamp_ms, last_append_ms) in any::<(i64, i64)>(),
     ) -> SegmentEntry {
         SegmentEntry {
@@ -112,7 +113,7 @@ prop_compose! {
             start_offset: Offset::new(gap + hidden), end_offset: Offset::new(gap + hidden + len),
             end_position: Position::new(end_position), first_epoch, last_epoch, first_index,
             last_index, salt, header_crc, last_header_crc, max_timestamp_ms, last_append_ms,
-            location: Location::Local, state: SegmentState::Sealed,
+            location: Location::Local, state: SegmentState::Sealed, producers_crc,
         }
     }
 }
@@ -177,6 +178,36 @@ prop_compose! {
             index.push(IndexEntry { offset, position, max_timestamp_before_ms });
         }
         index
+    }
+}
+
+prop_compose! {
+    /// Ids and sequences ascend; some of the generated numbers are distances.
+    pub(crate) fn producers()(
+        (partition, lost_upto_ms) in any::<(u64, Option<i64>)>(),
+        segment in uuid(),
+        windows in btree_map(1..u128::MAX, (any::<i32>(), any::<i64>(), 1..9i64, vec(
+            (1..9i64, 0..900u64, 1..90u32, any::<(u32, u32)>()), 1..20,
+        )), 0..6),
+    ) -> ProducerSnapshot {
+        let producers = windows.into_iter().map(|(id, (epoch, last_append_ms, behind, steps))| {
+            let mut sequence = behind - 1;
+            ProducerEntry {
+                id: ProducerId::from_bytes(id.to_be_bytes()).unwrap(),
+                epoch, last_append_ms, dropped: behind - 1,
+                sequences: steps.into_iter().map(|(step, offset, record_count, (crc, routing_count))| {
+                    sequence += step;
+                    ProducerSequence {
+                        sequence, base_offset: Offset::new(offset), record_count,
+                        client_crc: crc, routing_count,
+                    }
+                }).collect(),
+            }
+        }).collect();
+        ProducerSnapshot {
+            partition: PartitionId::new(partition), segment, base_offset: Offset::new(1000),
+            lost_upto_ms: lost_upto_ms.filter(|ms| *ms != i64::MIN), producers,
+        }
     }
 }
 

@@ -228,6 +228,7 @@ pub(super) fn entry_of(header: &SegmentHeader, header_crc: u32) -> SegmentEntry 
         last_append_ms: i64::MIN,
         location: Location::Local,
         state: SegmentState::Active,
+        producers_crc: 0,
     }
 }
 
