@@ -23,6 +23,16 @@ const PAGE_BYTES: u64 = 4096;
 /// Where the first frame of a segment begins.
 pub(crate) const FIRST_FRAME: Position = Position::new(SEGMENT_HEADER_LEN);
 
+/// What a new segment is told besides what stands before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Begin {
+    pub(crate) partition: PartitionId,
+    pub(crate) id: Uuid,
+    pub(crate) generation: Generation,
+    /// Of the producer snapshot that was written beside it; 0 if there is none.
+    pub(crate) producers_crc: u32,
+}
+
 /// The segment that is being written.
 #[derive(Debug)]
 pub(crate) struct Active {
@@ -49,15 +59,14 @@ impl Active {
     pub(crate) fn create(
         env: &Env,
         dir: &PartitionDir,
-        partition: PartitionId,
-        generation: Generation,
+        begin: &Begin,
         tail: &Tail,
         config: &LogConfig,
     ) -> Result<Self, LogError> {
         let header = SegmentHeader {
-            partition,
-            id: Uuid::from_bytes(env.random.uuid_bytes()),
-            generation,
+            partition: begin.partition,
+            id: begin.id,
+            generation: begin.generation,
             base_offset: tail.next_offset,
             salt: env.random.u64(),
             capacity: config.capacity(),
@@ -91,7 +100,7 @@ impl Active {
         let (_, header_crc) = SegmentHeader::decode(&bytes).expect("it was encoded just now");
         let entry = SegmentEntry {
             id: header.id,
-            generation,
+            generation: begin.generation,
             base_offset: tail.next_offset,
             start_offset: tail.next_offset,
             end_offset: tail.next_offset,
@@ -107,7 +116,7 @@ impl Active {
             last_append_ms: tail.last_append_ms,
             location: Location::Local,
             state: SegmentState::Active,
-            producers_crc,
+            producers_crc: begin.producers_crc,
         };
         let view = Arc::new(SegmentView::new(dir, &entry, config));
         Ok(Self {

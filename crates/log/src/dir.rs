@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use flowstone_disk::{Disk, File, OpenMode};
 use flowstone_format::{
-    ASIDE_DIR, MANIFEST_NAME, MANIFEST_TEMP_NAME, Manifest, Offset, index_name, segment_name,
+    ASIDE_DIR, MANIFEST_NAME, MANIFEST_TEMP_NAME, Manifest, Offset, SegmentEntry, index_name,
+    producers_name, segment_name,
 };
 use uuid::Uuid;
 
@@ -37,6 +38,20 @@ impl PartitionDir {
 
     pub(crate) fn index_path(&self, base: Offset, id: Uuid) -> PathBuf {
         self.path.join(index_name(base, id))
+    }
+
+    pub(crate) fn producers_path(&self, base: Offset, id: Uuid) -> PathBuf {
+        self.path.join(producers_name(base, id))
+    }
+
+    /// Removes the files of a segment that the MANIFEST does not list any more.
+    pub(crate) fn remove_segment(&self, entry: &SegmentEntry) -> Result<(), LogError> {
+        self.remove_if_there(&self.segment_path(entry.base_offset, entry.id))?;
+        self.remove_if_there(&self.index_path(entry.base_offset, entry.id))?;
+        if entry.producers_crc != 0 {
+            self.remove_if_there(&self.producers_path(entry.base_offset, entry.id))?;
+        }
+        Ok(())
     }
 
     /// Makes the directory, durably.
@@ -111,8 +126,9 @@ impl PartitionDir {
         Ok(copy)
     }
 
-    /// Writes a file that nothing refers to yet and syncs it; a failure removes it again.
-    fn write_new_file(&self, path: &Path, bytes: &[u8]) -> Result<(), LogError> {
+    /// Writes a file that nothing refers to yet and syncs it; a failure removes it again. The caller
+    /// syncs the directory.
+    pub(crate) fn write_new_file(&self, path: &Path, bytes: &[u8]) -> Result<(), LogError> {
         let file = self
             .disk
             .open(path, OpenMode::CreateNew)

@@ -18,7 +18,7 @@ use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::floor::Floor;
 use crate::recover::active::{Ending, examine};
-use crate::recover::files;
+use crate::recover::{files, producers};
 use crate::scan::check_records;
 use crate::scrub;
 use crate::tail::Tail;
@@ -52,6 +52,16 @@ pub struct SegmentReport {
     pub torn_tail: bool,
 }
 
+/// A producer snapshot that is not as it was written. Records are as they were, but where older files
+/// do not tell the same, requests with a producer are refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFault {
+    /// The snapshot's file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
 /// What lies in a partition's directory.
 #[derive(Clone, Debug)]
 pub struct PartitionReport {
@@ -67,8 +77,10 @@ pub struct PartitionReport {
     pub generation: u64,
     /// Its segments, in order.
     pub segments: Vec<SegmentReport>,
-    /// All that is wrong with it; empty for a sound partition.
+    /// All that is wrong with its records; empty for a sound partition.
     pub damages: Vec<Damage>,
+    /// The producer snapshots that are wrong; empty for a sound partition.
+    pub snapshots: Vec<SnapshotFault>,
 }
 
 impl PartitionReport {
@@ -139,6 +151,7 @@ pub fn inspect_payloads(
         generation: 0,
         segments: Vec::new(),
         damages: Vec::new(),
+        snapshots: Vec::new(),
     };
     let Some(manifest) = read_manifest(&dir, &mut report)? else {
         return Ok(report);
@@ -161,6 +174,12 @@ pub fn inspect_payloads(
             None => walk(&dir, entry, previous, &mut report, &mut on_frame)?,
         }
         previous = Some(entry);
+        if let Err(detail) = producers::read_snapshot(&dir, partition, entry)? {
+            report.snapshots.push(SnapshotFault {
+                path: dir.producers_path(entry.base_offset, entry.id),
+                detail,
+            });
+        }
     }
     Ok(report)
 }

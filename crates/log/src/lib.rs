@@ -13,6 +13,7 @@ mod reader;
 mod recover;
 pub mod repair;
 mod retain;
+mod roll;
 mod scan;
 mod scrub;
 mod shared;

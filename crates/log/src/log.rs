@@ -242,6 +242,9 @@ impl Log {
             Verdict::New(client_crc) => client_crc,
         };
         let producer = batch.producer;
+        if producer.is_some_and(|producer| self.producers.returns(producer.id)) {
+            self.begin_segment()?;
+        }
         let frame_start = self.staged.len();
         let meta = BatchMeta {
             base_offset: self.tail.next_offset,
@@ -391,66 +394,6 @@ impl Log {
             position: active.durable_end,
             counter: 0,
         })
-    }
-
-    /// Seals the active segment and begins the next one. Does nothing when it holds no frame.
-    ///
-    /// # Errors
-    /// As [`Log::append`]; for want of space the old segment stays active.
-    pub fn roll(&mut self) -> Result<(), LogError> {
-        self.sound()?;
-        self.roll_now()
-    }
-
-    pub(crate) fn roll_now(&mut self) -> Result<(), LogError> {
-        match &self.active {
-            Some(active) if !active.is_empty() => self.begin_segment(),
-            _ => Ok(()),
-        }
-    }
-
-    /// Begins a new active segment. In this order: the old one is synced, the new file is made and
-    /// synced with its name, the MANIFEST names it, and only then may anything be appended.
-    fn begin_segment(&mut self) -> Result<(), LogError> {
-        self.sync()?;
-        if self.manifest.segments.is_empty() {
-            self.dir.create()?;
-        }
-        let generation = self.manifest.generation.next();
-        let mut tail = self.tail;
-        let new = Active::create(
-            &self.env,
-            &self.dir,
-            self.partition,
-            generation,
-            &tail,
-            &self.config,
-        )?;
-        tail.prev_header_crc = new.entry.header_crc;
-
-        let mut manifest = self.manifest.clone();
-        if let Some(active) = &self.active {
-            *manifest
-                .segments
-                .last_mut()
-                .expect("the active segment is listed") = active.sealed_entry(&self.tail);
-        }
-        manifest.generation = generation;
-        manifest.segments.push(new.entry.clone());
-        if let Err(error) = self.dir.write_manifest(&manifest) {
-            if !matches!(error, LogError::SyncFailed { .. }) {
-                // Nothing refers to the new file; should the removal fail, the next open moves it aside.
-                let _ = self.dir.disk.remove_file(&new.path);
-            }
-            return Err(error);
-        }
-        self.manifest = manifest;
-        self.shared.push(Arc::clone(&new.view));
-        if let Some(old) = self.active.replace(new) {
-            old.finish(&self.dir);
-        }
-        self.tail = tail;
-        Ok(())
     }
 
     /// Fails if the log takes nothing, after damage or a failed write.

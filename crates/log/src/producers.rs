@@ -2,9 +2,12 @@
 //! A state machine: frames go in, verdicts come out; it knows no file and no clock.
 
 mod budget;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use flowstone_format::{FrameHeader, PRODUCER_WINDOW, ProducerId, ProducerSequence};
@@ -15,6 +18,8 @@ use crate::error::LogError;
 
 /// Every producer has room for this many sequences, however full the budget is.
 const MIN_WINDOW: usize = 16;
+/// So many forgotten producers are told apart; after more, every new one counts as forgotten.
+const MAX_FORGOTTEN: usize = 1024;
 
 /// The producer of a batch, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +73,18 @@ impl Producer {
         self.window.insert(at, sequence);
     }
 
+    /// Takes room for a whole window, or drops of it what there is no room for.
+    fn fit(&mut self, budget: &ProducerBudget) {
+        budget.take(MIN_WINDOW);
+        let more = self.window.len().saturating_sub(MIN_WINDOW);
+        if more > 0 && !budget.try_take(more) {
+            for lowest in self.window.drain(..more) {
+                self.dropped = self.dropped.max(lowest.sequence);
+            }
+            self.window.shrink_to_fit();
+        }
+    }
+
     /// What it counts for in the budget.
     fn cost(&self) -> usize {
         self.window.len().max(MIN_WINDOW)
@@ -80,6 +97,11 @@ pub(crate) struct ProducerState {
     producers: HashMap<ProducerId, Producer>,
     /// Frames up to this append time may be missing in the state, Unix milliseconds.
     lost_upto_ms: Option<i64>,
+    /// Producers that have expired since the active segment began, and that its frames or its
+    /// snapshot still tell of.
+    forgotten: HashSet<ProducerId>,
+    /// There were more of them.
+    many_forgotten: bool,
     budget: Arc<ProducerBudget>,
 }
 
@@ -89,6 +111,8 @@ impl ProducerState {
         Self {
             producers: HashMap::new(),
             lost_upto_ms: None,
+            forgotten: HashSet::new(),
+            many_forgotten: false,
             budget: Arc::clone(budget),
         }
     }
@@ -169,11 +193,16 @@ impl ProducerState {
     pub(crate) fn expire(&mut self, now_ms: i64, retention_ms: i64) -> usize {
         let oldest_ms = now_ms.saturating_sub(retention_ms);
         let before = self.producers.len();
-        let budget = &self.budget;
-        self.producers.retain(|_, producer| {
+        let (budget, forgotten) = (&self.budget, &mut self.forgotten);
+        self.producers.retain(|id, producer| {
             let stays = producer.last_append_ms >= oldest_ms;
             if !stays {
                 budget.give_back(producer.cost());
+                if forgotten.len() < MAX_FORGOTTEN && budget.try_take(1) {
+                    forgotten.insert(*id);
+                } else {
+                    self.many_forgotten = true;
+                }
             }
             stays
         });
@@ -182,6 +211,24 @@ impl ProducerState {
             self.producers.shrink_to_fit();
         }
         before - self.producers.len()
+    }
+
+    /// Whether a producer that was forgotten appends again. What is read back of the active segment
+    /// would bring back what was forgotten: a new segment has to begin first.
+    pub(crate) fn returns(&self, id: ProducerId) -> bool {
+        (self.many_forgotten || self.forgotten.contains(&id)) && !self.producers.contains_key(&id)
+    }
+
+    /// A new segment has begun, and its snapshot tells this state.
+    pub(crate) fn segment_began(&mut self) {
+        self.budget.give_back(self.forgotten.len());
+        self.forgotten = HashSet::new();
+        self.many_forgotten = false;
+    }
+
+    /// Frames that were appended up to this time may be missing in the state.
+    pub(crate) fn lose_upto(&mut self, append_ms: i64) {
+        self.lost_upto_ms = self.lost_upto_ms.max(Some(append_ms));
     }
 
     /// Fails if not all frames could be read that the state should tell of.
@@ -222,7 +269,7 @@ impl ProducerState {
 
 impl Drop for ProducerState {
     fn drop(&mut self) {
-        let cost = self.producers.values().map(Producer::cost).sum();
-        self.budget.give_back(cost);
+        let cost: usize = self.producers.values().map(Producer::cost).sum();
+        self.budget.give_back(cost + self.forgotten.len());
     }
 }

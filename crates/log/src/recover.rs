@@ -2,6 +2,7 @@
 
 pub(crate) mod active;
 pub(crate) mod files;
+pub(crate) mod producers;
 mod torn;
 
 use std::sync::Arc;
@@ -108,20 +109,27 @@ pub(crate) fn recover(
     if let Some(damage) = first_damage(dir, &manifest)? {
         return Ok(Recovered::damaged(manifest, views, damage));
     }
-    let producers = ProducerState::new(budget);
+    let listed = &manifest.segments;
+    let last_number = listed.len().saturating_sub(1);
+    let mut producers = producers::at_base(dir, partition, listed, last_number, budget)?;
     let recovered = match manifest.segments.last() {
         Some(entry) if entry.state == SegmentState::Active => {
             active::recover(dir, partition, manifest, floor, config, views, producers)?
         }
-        last => Recovered {
-            tail: last.map_or(Tail::new(manifest.log_start_offset), Tail::after),
-            manifest,
-            active: None,
-            damage: None,
-            views,
-            producers,
-            unsealed: None,
-        },
+        last => {
+            if last.is_some() {
+                producers::walk(dir, &manifest.segments, last_number, &mut producers)?;
+            }
+            Recovered {
+                tail: last.map_or(Tail::new(manifest.log_start_offset), Tail::after),
+                manifest,
+                active: None,
+                damage: None,
+                views,
+                producers,
+                unsealed: None,
+            }
+        }
     };
     if recovered.damage.is_none() {
         match files::clear_unlisted(dir, &recovered.manifest, &names) {

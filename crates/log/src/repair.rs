@@ -3,6 +3,7 @@
 
 mod decide;
 mod execute;
+mod producers;
 mod salvage;
 mod sources;
 mod write;
@@ -20,7 +21,7 @@ use flowstone_format::{
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::floor::Floor;
-use crate::inspect::{self, PartitionReport};
+use crate::inspect::{self, PartitionReport, SnapshotFault};
 use sources::Source;
 use write::NewSegment;
 
@@ -31,8 +32,11 @@ pub struct Repair {
     pub partition: PartitionId,
     /// Its directory.
     pub path: PathBuf,
-    /// All that is wrong with it; empty for a sound partition, which nothing is done to.
+    /// All that is wrong with its records. Nothing is done to a sound partition, which has none, and
+    /// no fault in `snapshots`.
     pub damages: Vec<Damage>,
+    /// Producer snapshots that are written anew.
+    pub snapshots: Vec<SnapshotFault>,
     /// Why its MANIFEST is made anew from the headers of the segments, if it is. Records that were
     /// trimmed may show again then.
     pub manifest_rebuilt: Option<String>,
@@ -110,6 +114,7 @@ pub fn plan(
             .map(|one| one.end_position.get())
             .sum(),
         damages: report.damages.clone(),
+        snapshots: report.snapshots.clone(),
         manifest_rebuilt: None,
         segments: Vec::new(),
         aside: Vec::new(),
@@ -164,6 +169,7 @@ fn look(
             log_start_offset: Offset::ZERO,
             generation: 0,
             segments: Vec::new(),
+            snapshots: Vec::new(),
             damages: vec![Damage {
                 offset: Offset::ZERO,
                 path: file,
@@ -179,7 +185,7 @@ impl Repair {
     /// Whether there is nothing to repair.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.damages.is_empty()
+        self.damages.is_empty() && self.snapshots.is_empty()
     }
 
     /// How many offsets are lost.

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use flowstone_format::{Offset, Position, SegmentEntry, SegmentState, segment_name};
+use flowstone_format::{
+    Offset, Position, SegmentEntry, SegmentState, producers_name, segment_name,
+};
 
 use crate::active::FIRST_FRAME;
 use crate::error::LogError;
 use crate::log::Log;
+use crate::producers::ProducerState;
+use crate::recover;
 use crate::scan::{Bad, Scan, ScanError};
 use crate::tail::Tail;
 use crate::view::SegmentView;
@@ -151,13 +155,8 @@ impl Log {
         self.shared.forget_trimmed_damage();
         let views = self.shared.segments();
         self.shared.set_segments(views[count..].to_vec());
-        for entry in dropped {
-            for path in [
-                self.dir.segment_path(entry.base_offset, entry.id),
-                self.dir.index_path(entry.base_offset, entry.id),
-            ] {
-                self.dir.remove_if_there(&path)?;
-            }
+        for entry in &dropped {
+            self.dir.remove_segment(entry)?;
         }
         Ok(())
     }
@@ -196,12 +195,16 @@ impl Log {
         if at == end {
             return Ok(());
         }
+        let budget = Arc::clone(self.producers.budget());
         let cut = self
             .manifest
             .segments
             .partition_point(|e| e.base_offset <= at)
             - 1;
-        let (tail, position, max_timestamp_ms) = self.boundary(cut, at)?;
+        let listed = &self.manifest.segments;
+        let mut producers =
+            recover::producers::at_base(&self.dir, self.partition, listed, cut, &budget)?;
+        let (tail, position, max_timestamp_ms) = self.boundary(cut, at, &mut producers)?;
 
         let mut manifest = self.manifest.clone();
         let behind = manifest.segments.split_off(cut + 1);
@@ -222,6 +225,7 @@ impl Log {
         self.manifest = manifest;
         self.active = None;
         self.tail = tail;
+        self.producers = producers;
         let mut views = self.shared.segments()[..cut].to_vec();
         views.push(Arc::new(view));
         self.shared.set_segments(views);
@@ -232,13 +236,24 @@ impl Log {
         }
         let names: Vec<_> = behind
             .iter()
-            .map(|entry| segment_name(entry.base_offset, entry.id))
+            .flat_map(|entry| {
+                let snapshot = producers_name(entry.base_offset, entry.id);
+                let snapshot = (entry.producers_crc != 0).then_some(snapshot);
+                [segment_name(entry.base_offset, entry.id)]
+                    .into_iter()
+                    .chain(snapshot)
+            })
             .collect();
         self.dir.set_aside(names.iter().map(String::as_str))
     }
 
-    /// Walks a segment up to the frame that begins at `at`.
-    fn boundary(&self, segment: usize, at: Offset) -> Result<(Tail, Position, i64), LogError> {
+    /// Walks a segment up to the frame that begins at `at`, and its producers along.
+    fn boundary(
+        &self,
+        segment: usize,
+        at: Offset,
+        producers: &mut ProducerState,
+    ) -> Result<(Tail, Position, i64), LogError> {
         let entry = &self.manifest.segments[segment];
         let path = self.dir.segment_path(entry.base_offset, entry.id);
         let file = self.dir.open(&path)?;
@@ -251,6 +266,7 @@ impl Log {
             match scan.next_frame() {
                 Ok(Some(frame)) => {
                     max_timestamp_ms = max_timestamp_ms.max(frame.header.max_timestamp_ms);
+                    producers.apply(&frame.header);
                 }
                 Ok(None) => return Err(LogError::NotABoundary { offset: at }),
                 Err(ScanError::Io(error)) => return Err(LogError::io("read", &path)(error)),

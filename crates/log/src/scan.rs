@@ -10,6 +10,8 @@ use flowstone_format::{
 use crate::tail::Tail;
 
 const READ_AHEAD_BYTES: usize = 1 << 20;
+/// For a walk from header to header, which skips what lies between.
+const HEADERS_AHEAD_BYTES: usize = 64 << 10;
 
 /// One frame as it was found.
 #[derive(Debug)]
@@ -81,12 +83,36 @@ impl<'a> Scan<'a> {
 
     /// The next frame, its header and payload checked; `None` at the limit.
     pub(crate) fn next_frame(&mut self) -> Result<Option<FrameAt>, ScanError> {
+        let Some((header, header_crc)) = self.header(READ_AHEAD_BYTES)? else {
+            return Ok(None);
+        };
+        let payload = &self.bytes(header.frame_len(), READ_AHEAD_BYTES)?;
+        let payload = &payload[usize::from(header.header_len)..];
+        if let Err(error) = header.check_payload(payload) {
+            return Err(bad(Some(header.frame_len()), &error));
+        }
+        let position = self.position();
+        self.step(&header, header_crc);
+        Ok(Some(FrameAt { header, position }))
+    }
+
+    /// The header of the next frame, whose payload is not looked at; `None` at the limit.
+    pub(crate) fn next_header(&mut self) -> Result<Option<FrameHeader>, ScanError> {
+        let Some((header, header_crc)) = self.header(HEADERS_AHEAD_BYTES)? else {
+            return Ok(None);
+        };
+        self.step(&header, header_crc);
+        Ok(Some(header))
+    }
+
+    /// The header at the scan's position and its checksum, held against what stands before it.
+    fn header(&mut self, ahead: usize) -> Result<Option<(FrameHeader, u32)>, ScanError> {
         let left = self.limit.saturating_sub(self.position);
         if left == 0 {
             return Ok(None);
         }
         let (salt, at) = (self.salt, self.position());
-        let window = self.bytes(left.min(u64::from(MAX_HEADER_LEN)))?;
+        let window = self.bytes(left.min(u64::from(MAX_HEADER_LEN)), ahead)?;
         let (header, header_crc) =
             FrameHeader::decode(window, salt, at).map_err(|error| bad(None, &error))?;
         let misfit = self.tail.admits(&header).and_then(|()| {
@@ -95,23 +121,19 @@ impl<'a> Scan<'a> {
             fits.then_some(())
                 .ok_or_else(|| format!("the frame has {len} bytes, and {left} follow"))
         });
-        if let Err(detail) = misfit {
-            return Err(ScanError::Bad(Bad {
+        match misfit {
+            Ok(()) => Ok(Some((header, header_crc))),
+            Err(detail) => Err(ScanError::Bad(Bad {
                 frame_len: Some(header.frame_len()),
                 newer: false,
                 detail,
-            }));
+            })),
         }
-        let payload = &self.bytes(header.frame_len())?[usize::from(header.header_len)..];
-        if let Err(error) = header.check_payload(payload) {
-            return Err(bad(Some(header.frame_len()), &error));
-        }
-        self.tail.advance(&header, header_crc);
+    }
+
+    fn step(&mut self, header: &FrameHeader, header_crc: u32) {
+        self.tail.advance(header, header_crc);
         self.position += header.frame_len();
-        Ok(Some(FrameAt {
-            header,
-            position: at,
-        }))
     }
 
     /// The payload of the frame that `next_frame` returned last.
@@ -120,13 +142,14 @@ impl<'a> Scan<'a> {
         &self.buffer[end - frame.header.payload_len as usize..end]
     }
 
-    /// `len` bytes from the scan's position, which lie below the limit.
-    fn bytes(&mut self, len: u64) -> Result<&[u8], ScanError> {
+    /// `len` bytes from the scan's position, which lie below the limit. Where they have to be read,
+    /// at least `ahead` are.
+    fn bytes(&mut self, len: u64, ahead: usize) -> Result<&[u8], ScanError> {
         let len = usize::try_from(len).expect("frame lengths are bounded");
         let end = self.buffer_at + self.buffer.len() as u64;
         if self.position < self.buffer_at || self.position + len as u64 > end {
             let left = usize::try_from(self.limit - self.position).unwrap_or(usize::MAX);
-            self.buffer.resize(left.min(len.max(READ_AHEAD_BYTES)), 0);
+            self.buffer.resize(left.min(len.max(ahead)), 0);
             self.buffer_at = self.position;
             self.file
                 .read_exact_at(&mut self.buffer, self.position)

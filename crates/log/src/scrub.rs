@@ -11,9 +11,11 @@ use flowstone_format::{
 };
 
 use crate::active::FIRST_FRAME;
+use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::log::Log;
 use crate::recover::files::mismatch;
+use crate::recover::producers;
 use crate::scan::{Bad, FrameAt, Scan, ScanError, check_records};
 use crate::tail::Tail;
 use crate::view::is_passing;
@@ -102,6 +104,7 @@ impl SealedSegment {
         if read(SEGMENT_HEADER_LEN).is_break() {
             return Ok(Checked::BrokenOff);
         }
+        self.check_snapshot()?;
         let mut wrong = None;
         let walked = walk(
             &*file,
@@ -132,6 +135,18 @@ impl SealedSegment {
                 Ok(Checked::Damaged(self.damage(offset, position, detail)))
             }
         }
+    }
+
+    /// A producer snapshot that is bad takes nothing offline: older files may tell the same, and the
+    /// next segment gets a good one. But it is told.
+    fn check_snapshot(&self) -> Result<(), LogError> {
+        let dir = self.path.parent().expect("a segment lies in a directory");
+        let dir = PartitionDir::new(Arc::clone(&self.disk), dir);
+        if let Err(detail) = producers::read_snapshot(&dir, self.partition, &self.entry)? {
+            let path = dir.producers_path(self.entry.base_offset, self.entry.id);
+            tracing::error!(file = %path.display(), detail, "a producer snapshot is not as it was written");
+        }
+        Ok(())
     }
 
     fn check_header(&self, file: &dyn File) -> Result<Option<Damage>, LogError> {

@@ -48,8 +48,12 @@ impl Shared {
         Arc::clone(&self.segments.read().expect("no one panics holding it"))
     }
 
-    pub(crate) fn push(&self, view: Arc<SegmentView>) {
+    /// Adds a segment at the end. The last one goes if the new one takes its place.
+    pub(crate) fn push(&self, view: Arc<SegmentView>, replaces_last: bool) {
         let mut segments = self.segments().to_vec();
+        if replaces_last {
+            segments.pop();
+        }
         segments.push(view);
         self.set_segments(segments);
     }

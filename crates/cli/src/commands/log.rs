@@ -90,7 +90,7 @@ fn verify(args: &VerifyArgs, output: OutputFormat) -> Result<()> {
     if output == OutputFormat::Json {
         print_json(&partitions)?;
     }
-    let damages: usize = partitions.iter().map(|one| one.damages.len()).sum();
+    let damages: usize = partitions.iter().map(|one| one.faults().count()).sum();
     if output == OutputFormat::Table {
         for partition in &partitions {
             partition.print_verdict()?;
@@ -118,8 +118,8 @@ fn verify(args: &VerifyArgs, output: OutputFormat) -> Result<()> {
 /// Checks a directory without a word. Answers with how many batches there are.
 pub(super) fn verify_quietly(data_dir: &Path) -> Result<u64> {
     let partitions = walk(data_dir, false)?;
-    if let Some(damage) = partitions.iter().flat_map(|one| &one.damages).next() {
-        bail!(Failure::Damaged(damage.to_string()));
+    if let Some(fault) = partitions.iter().flat_map(Partition::faults).next() {
+        bail!(Failure::Damaged(fault));
     }
     Ok(partitions.iter().map(Partition::batch_count).sum())
 }

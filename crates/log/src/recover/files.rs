@@ -5,7 +5,8 @@ use std::io;
 use flowstone_disk::OpenMode;
 use flowstone_format::{
     FloorSlot, HeaderError, MANIFEST_NAME, Manifest, Offset, PartitionId, Position,
-    SEGMENT_HEADER_LEN, SegmentEntry, SegmentHeader, index_name, parse_segment_name, segment_name,
+    SEGMENT_HEADER_LEN, SegmentEntry, SegmentHeader, index_name, parse_segment_name,
+    producers_name, segment_name,
 };
 
 use super::torn;
@@ -127,6 +128,8 @@ pub(super) fn clear_unlisted(
         manifest.segments.iter().any(|entry| {
             **name == segment_name(entry.base_offset, entry.id)
                 || **name == index_name(entry.base_offset, entry.id)
+                || (entry.producers_crc != 0
+                    && **name == producers_name(entry.base_offset, entry.id))
         })
     };
     let unlisted: Vec<&String> = names

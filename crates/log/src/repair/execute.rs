@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::dir::PartitionDir;
 use crate::error::LogError;
+use crate::repair::sources::Source;
 use crate::repair::{Planned, Repair};
 use crate::tail::Tail;
 
@@ -60,20 +61,24 @@ impl Repair {
         made: &mut Vec<PathBuf>,
     ) -> Result<(), LogError> {
         for planned in &self.planned {
-            let entry = match planned {
-                Planned::Keep(entry) => entry.clone(),
+            let (mut entry, origin) = match planned {
+                Planned::Keep(entry) => {
+                    let same = |source: &&Source| source.entry.id == entry.id;
+                    (entry.clone(), self.sources.iter().find(same))
+                }
                 Planned::Write(new, number) => {
-                    let source = number
-                        .map(|number| &self.sources[number])
-                        .and_then(|source| Some((&**source.file.as_ref()?, &source.entry)));
+                    let origin = number.map(|number| &self.sources[number]);
+                    let source =
+                        origin.and_then(|source| Some((&**source.file.as_ref()?, &source.entry)));
                     let tail = segments
                         .last()
                         .map_or(Tail::new(new.base_offset()), Tail::after);
                     let entry = new.write(env, dir, self.partition, source, &tail)?;
                     made.push(dir.segment_path(entry.base_offset, entry.id));
-                    entry
+                    (entry, origin)
                 }
             };
+            entry.producers_crc = self.list_producers(env, dir, segments, &entry, origin, made)?;
             segments.push(entry);
         }
         dir.disk

@@ -193,14 +193,15 @@ impl History {
     }
 }
 
+/// What ends a life early.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Crash {
+pub(crate) enum Crash {
     PowerCut,
     ProcessDies,
 }
 
 /// Crashes at the `nth` operation from now on; false when there were fewer.
-fn crash_at(
+pub(crate) fn crash_at(
     rig: &Rig,
     nth: u64,
     crash: Crash,

@@ -238,3 +238,16 @@ pub(crate) fn strings(records: Vec<(u64, Vec<u8>)>) -> Vec<(u64, String)> {
         .map(|(offset, value)| (offset, String::from_utf8(value).unwrap()))
         .collect()
 }
+
+/// CRC-32 of IEEE, by the bit: the log itself has no checksums in it.
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 {
+                crc >> 1 ^ 0xEDB8_8320
+            } else {
+                crc >> 1
+            }
+        })
+    })
+}

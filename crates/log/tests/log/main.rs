@@ -12,6 +12,7 @@ mod found_damage;
 mod harness;
 mod model;
 mod prefix_and_suffix;
+mod producer_crashes;
 mod producers;
 mod real_disk;
 mod repair;

@@ -1,10 +1,16 @@
 //! A request of a producer is appended once: repeated, reordered, reopened.
 
-use flowstone_disk::Clock;
-use flowstone_format::{Offset, ProducerId, RecordLimits};
-use flowstone_log::{Appended, Batch, Log, LogError, ProducerBatch};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::harness::{Rig, publish, read_all, record, strings};
+use flowstone_disk::{Clock, Disk, Env, OpKind, OpenMode};
+use flowstone_format::{Offset, ProducerId, RecordLimits};
+use flowstone_log::{Appended, Batch, Log, LogError, ProducerBatch, ProducerBudget, inspect};
+
+use crate::harness::{DATA_DIR, PARTITION, Rig, crc32, publish, read_all, record, strings};
+use crate::repair::frames;
 
 /// Stages one batch of a producer.
 fn send(
@@ -28,20 +34,32 @@ fn send_at(
         .iter()
         .flat_map(|value| record(value.as_bytes(), 0))
         .collect();
+    let producer = producer.map(|(id, sequence)| ProducerBatch {
+        id: ProducerId::of(id),
+        epoch: 1,
+        sequence,
+    });
+    let whole = 0..request.len();
     log.append(&Batch {
-        request: &request,
-        runs: std::slice::from_ref(&(0..request.len())),
+        runs: std::slice::from_ref(&whole),
         record_count: u32::try_from(values.len()).unwrap(),
         append_ms: rig.clock.now_ms(),
-        routing_count: 3,
-        limits: &RecordLimits::default(),
-        producer: producer.map(|(id, sequence)| ProducerBatch {
-            id: ProducerId::of(id),
-            epoch: 1,
-            sequence,
-        }),
         expected_offset: expected.map(Offset::new),
+        ..batch_of(&request, producer)
     })
+}
+
+fn batch_of(request: &[u8], producer: Option<ProducerBatch>) -> Batch<'_> {
+    Batch {
+        request,
+        runs: &[],
+        record_count: 0,
+        append_ms: 0,
+        routing_count: 3,
+        limits: &RecordLimits::NONE,
+        producer,
+        expected_offset: None,
+    }
 }
 
 #[test]
@@ -107,4 +125,383 @@ fn an_expected_offset_is_held_after_the_producer_is_looked_at() {
     send_at(&rig, &mut log, None, Some(1), &["y"]).unwrap();
     publish(&mut log).unwrap();
     assert_eq!(read_all(&log).len(), 2);
+}
+
+/// One sealed segment with all of what two producers sent, and what they send then.
+fn two_segments(rig: &Rig) -> Log {
+    let mut log = rig.open_log();
+    for sequence in 1..=3 {
+        send(rig, &mut log, "a", sequence, &["x", "y"]).unwrap();
+    }
+    send(rig, &mut log, "b", 9, &["z"]).unwrap();
+    publish(&mut log).unwrap();
+    log.roll().unwrap();
+    log
+}
+
+fn snapshots(rig: &Rig) -> Vec<PathBuf> {
+    let of_producers = |path: &PathBuf| path.extension().is_some_and(|end| end == "producers");
+    rig.files().into_iter().filter(of_producers).collect()
+}
+
+/// All that the two of `two_segments` sent is known: nothing is appended.
+fn assert_known(rig: &Rig, log: &mut Log) {
+    let end = log.log_end_offset();
+    for (sequence, base) in [(1, 0), (3, 4), (2, 2)] {
+        let again = send(rig, log, "a", sequence, &["x", "y"]).unwrap();
+        assert!(again.duplicate, "sequence {sequence} is appended again");
+        assert_eq!(again.base_offset, Offset::new(base));
+    }
+    assert!(send(rig, log, "b", 9, &["z"]).unwrap().duplicate);
+    assert_eq!(log.log_end_offset(), end);
+}
+
+#[test]
+fn a_snapshot_tells_what_the_segments_that_were_dropped_held() {
+    let rig = Rig::new(4);
+    let mut log = two_segments(&rig);
+    send(&rig, &mut log, "a", 4, &["x"]).unwrap();
+    publish(&mut log).unwrap();
+    log.trim(Offset::new(7)).unwrap();
+    assert_eq!((rig.segment_files().len(), snapshots(&rig).len()), (1, 1));
+    assert_known(&rig, &mut log);
+    drop(log);
+    rig.disk.power_cut();
+    let mut log = rig.open_log();
+    assert_known(&rig, &mut log);
+    assert!(send(&rig, &mut log, "a", 4, &["x"]).unwrap().duplicate);
+
+    // Its own segment goes, and it with it; the next one is the evidence.
+    log.roll().unwrap();
+    send(&rig, &mut log, "a", 5, &["x"]).unwrap();
+    publish(&mut log).unwrap();
+    assert_eq!(snapshots(&rig).len(), 2);
+    log.trim(Offset::new(8)).unwrap();
+    assert_eq!((rig.segment_files().len(), snapshots(&rig).len()), (1, 1));
+    drop(log);
+    assert_known(&rig, &mut rig.open_log());
+}
+
+#[test]
+fn plain_partitions_have_no_snapshots() {
+    let rig = Rig::new(5);
+    let mut log = rig.open_log();
+    for _ in 0..3 {
+        send_at(&rig, &mut log, None, None, &["x"]).unwrap();
+        publish(&mut log).unwrap();
+        log.roll().unwrap();
+    }
+    assert_eq!(snapshots(&rig), [] as [PathBuf; 0]);
+    // Nor have those whose producers have all expired.
+    send(&rig, &mut log, "a", 1, &["x"]).unwrap();
+    publish(&mut log).unwrap();
+    rig.clock.advance(Duration::from_millis(11));
+    assert_eq!(log.expire_producers(rig.clock.now_ms(), 10), 1);
+    log.roll().unwrap();
+    assert_eq!(snapshots(&rig), [] as [PathBuf; 0]);
+}
+
+type Harm = fn(&Rig, &Path);
+
+/// What may happen to a snapshot.
+const HARMS: [(&str, Harm); 4] = [
+    ("gone", |rig, path| rig.disk.remove_file(path).unwrap()),
+    ("a byte flipped", |rig, path| {
+        let at = rig.bytes_of(path).len() as u64 / 2;
+        let byte = rig.bytes_of(path)[usize::try_from(at).unwrap()];
+        rig.overwrite(path, at, &[byte ^ 1]);
+    }),
+    ("cut short", |rig, path| {
+        let bytes = rig.bytes_of(path);
+        rig.disk.remove_file(path).unwrap();
+        let file = rig.disk.open(path, OpenMode::CreateNew).unwrap();
+        file.write_all_at(&bytes[..bytes.len() - 1], 0).unwrap();
+    }),
+    // It is whole, and of another segment.
+    ("another one", |rig, path| {
+        let other = Rig::new(77);
+        drop(two_segments(&other));
+        let bytes = other.bytes_of(&snapshots(&other)[0]);
+        rig.disk.remove_file(path).unwrap();
+        let file = rig.disk.open(path, OpenMode::CreateNew).unwrap();
+        file.write_all_at(&bytes, 0).unwrap();
+    }),
+];
+
+#[test]
+fn a_snapshot_that_is_lost_is_made_up_for_by_older_files() {
+    for (what, harm) in HARMS {
+        let rig = Rig::new(6);
+        drop(two_segments(&rig));
+        harm(&rig, &snapshots(&rig)[0]);
+        let disk = rig.disk.disk();
+        let report = inspect::inspect(&disk, Path::new(DATA_DIR), PARTITION, |_, _| {}).unwrap();
+        assert_eq!(report.damages, [], "{what}");
+        assert_eq!(report.snapshots.len(), 1, "{what}");
+        let mut log = rig.open_log();
+        assert_known(&rig, &mut log);
+        // The next one is good again.
+        send(&rig, &mut log, "a", 4, &["x"]).unwrap();
+        publish(&mut log).unwrap();
+        log.roll().unwrap();
+        log.trim(Offset::new(8)).unwrap();
+        drop(log);
+        assert_known(&rig, &mut rig.open_log());
+    }
+}
+
+/// A partition whose older segments are dropped, with the snapshot that told of them lost.
+fn without_evidence(rig: &Rig, harm: Harm) -> i64 {
+    let mut log = two_segments(rig);
+    let lost_upto_ms = rig.clock.now_ms();
+    rig.clock.advance(Duration::from_millis(5));
+    send_at(rig, &mut log, None, None, &["plain"]).unwrap();
+    publish(&mut log).unwrap();
+    log.trim(Offset::new(7)).unwrap();
+    drop(log);
+    harm(rig, &snapshots(rig)[0]);
+    lost_upto_ms
+}
+
+#[test]
+fn without_evidence_producers_are_refused_until_all_that_is_lost_would_have_expired() {
+    for (what, harm) in HARMS {
+        let rig = Rig::new(7);
+        let lost = without_evidence(&rig, harm);
+        let mut log = rig.open_log();
+        let refused = send(&rig, &mut log, "a", 1, &["x", "y"]).unwrap_err();
+        assert!(
+            matches!(refused, LogError::ProducersUnknown { lost_upto_ms } if lost_upto_ms == lost),
+            "{what}: {refused}"
+        );
+        let id = ProducerId::of("a");
+        assert!(log.last_sequence(id).is_err() && log.producer_entry(id, 1).is_err());
+        assert!(log.check(&batch_of(&[], None)).is_ok());
+        send_at(&rig, &mut log, None, None, &["goes on"]).unwrap();
+        publish(&mut log).unwrap();
+        // It stays so over rolls and restarts,
+        log.roll().unwrap();
+        send_at(&rig, &mut log, None, None, &["goes on"]).unwrap();
+        publish(&mut log).unwrap();
+        drop(log);
+        let mut log = rig.open_log();
+        log.expire_producers(lost + 1000, 1000);
+        assert!(send(&rig, &mut log, "a", 1, &["x", "y"]).is_err());
+        // until its time is over.
+        log.expire_producers(lost + 1001, 1000);
+        assert!(!send(&rig, &mut log, "a", 1, &["x", "y"]).unwrap().duplicate);
+        publish(&mut log).unwrap();
+        log.roll().unwrap();
+        drop(log);
+        let mut log = rig.open_log();
+        assert!(send(&rig, &mut log, "a", 1, &["x", "y"]).unwrap().duplicate);
+        assert!(!send(&rig, &mut log, "a", 2, &["x"]).unwrap().duplicate);
+    }
+}
+
+#[test]
+fn frames_that_cannot_be_walked_leave_producers_unknown() {
+    let rig = Rig::new(8);
+    drop(two_segments(&rig));
+    HARMS[0].1(&rig, &snapshots(&rig)[0]);
+    // The header of the second frame of the sealed segment.
+    let sealed = rig.segment_files().remove(0);
+    let second = frames(&rig)[1].2.start;
+    rig.overwrite(&sealed, second + 90, &[0xFF]);
+    let mut log = rig.open_log();
+    assert_eq!(log.damage(), None, "nobody has looked there");
+    let refused = send(&rig, &mut log, "a", 2, &["x", "y"]).unwrap_err();
+    assert!(matches!(refused, LogError::ProducersUnknown { .. }));
+    // What lies before is known.
+    assert!(send(&rig, &mut log, "a", 1, &["x", "y"]).unwrap().duplicate);
+    send_at(&rig, &mut log, None, None, &["plain"]).unwrap();
+}
+
+#[test]
+fn a_newer_snapshot_is_refused_untouched() {
+    let rig = Rig::new(9);
+    drop(two_segments(&rig));
+    let path = snapshots(&rig).remove(0);
+    let mut bytes = rig.bytes_of(&path);
+    bytes[4] = 9;
+    let end = bytes.len() - 4;
+    let crc = crc32(&bytes[..end]).to_le_bytes();
+    bytes[end..].copy_from_slice(&crc);
+    rig.overwrite(&path, 0, &bytes);
+    let error = rig.open().map(drop).unwrap_err();
+    assert!(matches!(error, LogError::Header { .. }), "{error}");
+    assert_eq!(rig.bytes_of(&path), bytes);
+}
+
+#[test]
+fn a_truncation_forgets_what_it_cuts_off() {
+    let rig = Rig::new(10);
+    let mut log = two_segments(&rig);
+    // Staged, rolled, and never visible.
+    send(&rig, &mut log, "a", 4, &["x"]).unwrap();
+    send(&rig, &mut log, "a", 5, &["x"]).unwrap();
+    log.roll().unwrap();
+    send(&rig, &mut log, "a", 6, &["x"]).unwrap();
+    assert_eq!(snapshots(&rig).len(), 2);
+    log.truncate(Offset::new(8)).unwrap();
+    assert_known(&rig, &mut log);
+    let id = ProducerId::of("a");
+    assert_eq!(log.last_sequence(id).unwrap(), Some(4));
+    assert_eq!(snapshots(&rig).len(), 1, "that of the cut is moved aside");
+    drop(log);
+    let mut log = rig.open_log();
+    assert_known(&rig, &mut log);
+    assert_eq!(log.last_sequence(id).unwrap(), Some(4));
+    let again = send(&rig, &mut log, "a", 5, &["other"]).unwrap();
+    assert_eq!(
+        (again.duplicate, again.base_offset),
+        (false, Offset::new(8))
+    );
+    publish(&mut log).unwrap();
+    log.truncate(log.log_end_offset()).unwrap();
+    assert_eq!(log.last_sequence(id).unwrap(), Some(5));
+}
+
+#[test]
+fn what_a_failed_write_lost_is_appended_by_the_repeat_and_what_it_left_is_not() {
+    let mut kept = [0, 0];
+    for seed in 0..40 {
+        let rig = Rig::new(seed);
+        let mut log = two_segments(&rig);
+        send(&rig, &mut log, "a", 4, &["x"]).unwrap();
+        rig.disk.fail_nth(OpKind::Write, 1, ErrorKind::Other);
+        log.write().unwrap_err();
+        rig.disk.clear_faults();
+        let id = ProducerId::of("a");
+        let told = log.last_sequence(id);
+        assert!(told.is_err(), "a poisoned log tells nothing");
+        log.reopen(None).unwrap();
+        assert_known(&rig, &mut log);
+        let is_there = log.log_end_offset() == Offset::new(8);
+        let last = if is_there { 4 } else { 3 };
+        assert_eq!(
+            log.last_sequence(id).unwrap(),
+            Some(last),
+            "as the frames tell"
+        );
+        let again = send(&rig, &mut log, "a", 4, &["x"]).unwrap();
+        assert_eq!(again.duplicate, is_there);
+        kept[usize::from(is_there)] += 1;
+        publish(&mut log).unwrap();
+        assert_eq!(read_all(&log).len(), 8);
+        drop(log);
+        rig.disk.power_cut();
+        let mut log = rig.open_log();
+        assert!(send(&rig, &mut log, "a", 4, &["x"]).unwrap().duplicate);
+    }
+    assert!(kept.iter().all(|count| *count > 3), "{kept:?}");
+}
+
+#[test]
+fn a_roll_that_finds_no_space_for_the_snapshot_leaves_the_log_as_it_was() {
+    for kind in [
+        OpKind::Open,
+        OpKind::Write,
+        OpKind::SyncAll,
+        OpKind::Reserve,
+        OpKind::Rename,
+    ] {
+        for nth in 1..4 {
+            let rig = Rig::new(12);
+            let mut log = two_segments(&rig);
+            send(&rig, &mut log, "a", 4, &["x"]).unwrap();
+            publish(&mut log).unwrap();
+            let before = rig.files();
+            rig.disk.fail_nth(kind, nth, ErrorKind::StorageFull);
+            let rolled = log.roll();
+            rig.disk.clear_faults();
+            if let Err(error) = rolled {
+                assert!(
+                    matches!(error, LogError::DiskFull { .. }),
+                    "{kind:?} {nth}: {error}"
+                );
+                assert_eq!(rig.files(), before, "{kind:?} {nth}");
+            }
+            assert_known(&rig, &mut log);
+            send(&rig, &mut log, "a", 5, &["x"]).unwrap();
+            publish(&mut log).unwrap();
+            drop(log);
+            rig.disk.power_cut();
+            let mut log = rig.open_log();
+            assert_known(&rig, &mut log);
+            for sequence in [4, 5] {
+                assert!(
+                    send(&rig, &mut log, "a", sequence, &["x"])
+                        .unwrap()
+                        .duplicate
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_producer_that_was_forgotten_and_returns_begins_anew_for_good() {
+    for frames_before in [true, false] {
+        let rig = Rig::new(13);
+        let mut log = two_segments(&rig);
+        if frames_before {
+            send_at(&rig, &mut log, None, None, &["plain"]).unwrap();
+            publish(&mut log).unwrap();
+        }
+        rig.clock.advance(Duration::from_secs(60));
+        assert_eq!(log.expire_producers(rig.clock.now_ms(), 59_999), 2);
+        let segments = rig.segment_files().len() + usize::from(frames_before);
+        // The same number, for other records: nobody knows better.
+        let anew = send(&rig, &mut log, "a", 1, &["anew"]).unwrap();
+        assert!(!anew.duplicate);
+        send(&rig, &mut log, "a", 2, &["anew"]).unwrap();
+        publish(&mut log).unwrap();
+        assert_eq!(
+            rig.segment_files().len(),
+            segments,
+            "an empty segment is replaced"
+        );
+        for restart in 0..2 {
+            if restart == 1 {
+                drop(log);
+                rig.disk.power_cut();
+                log = rig.open_log();
+            }
+            let id = ProducerId::of("a");
+            assert_eq!(log.last_sequence(id).unwrap(), Some(2), "as it sent since");
+            assert!(send(&rig, &mut log, "a", 1, &["anew"]).unwrap().duplicate);
+            assert_eq!(log.last_sequence(ProducerId::of("b")).unwrap(), None);
+        }
+        let expected = if frames_before { 10 } else { 9 };
+        assert_eq!(read_all(&log).len(), expected);
+    }
+}
+
+#[test]
+fn logs_share_one_budget_and_give_back_what_they_had() {
+    let rig = Rig::new(14);
+    let budget = Arc::new(ProducerBudget::new(40));
+    let open = || {
+        let env = Env::simulated(&rig.disk, &rig.clock, 1);
+        Log::open_within(&env, &rig.dir(), PARTITION, None, rig.config, &budget).unwrap()
+    };
+    let mut log = open();
+    send(&rig, &mut log, "a", 1, &["x"]).unwrap();
+    send(&rig, &mut log, "b", 1, &["x"]).unwrap();
+    let refused = send(&rig, &mut log, "c", 1, &["x"]).unwrap_err();
+    assert!(matches!(refused, LogError::TooManyProducers { limit: 40 }));
+    publish(&mut log).unwrap();
+    assert_eq!(budget.used(), 32);
+    log.reopen(None).unwrap();
+    assert_eq!(budget.used(), 32);
+    drop(log);
+    assert_eq!(budget.used(), 0);
+    budget.set_limit(10);
+    let mut log = open();
+    assert_eq!(budget.used(), 32, "those that are known stay known");
+    assert!(send(&rig, &mut log, "a", 1, &["x"]).unwrap().duplicate);
+    log.expire_producers(i64::MAX, 1);
+    log.roll().unwrap();
+    assert_eq!(budget.used(), 0);
 }

@@ -9,7 +9,7 @@ use flowstone_disk::{Disk, OpenMode};
 use flowstone_format::{FrameKind, Offset};
 use flowstone_log::LogError;
 
-use crate::harness::{Rig, values};
+use crate::harness::{Rig, crc32, values};
 use crate::repair::{check, fill, flip, frames, plan, repaired};
 
 #[test]
@@ -136,17 +136,4 @@ fn a_newer_manifest_or_frame_is_refused_untouched() {
     rig.overwrite(&path, 0, &bytes);
     let error = plan(&rig, 0).unwrap_err();
     assert!(matches!(error, LogError::Header { .. }), "{error}");
-}
-
-/// CRC-32 of IEEE, by the bit: the log itself has no checksums in it.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 {
-                crc >> 1 ^ 0xEDB8_8320
-            } else {
-                crc >> 1
-            }
-        })
-    })
 }

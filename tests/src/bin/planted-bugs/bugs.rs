@@ -67,9 +67,9 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "roll-does-not-sync-the-old",
-        file: "crates/log/src/log.rs",
-        from: "    fn begin_segment(&mut self) -> Result<(), LogError> {\n        self.sync()?;",
-        to: "    fn begin_segment(&mut self) -> Result<(), LogError> {\n        self.write()?;",
+        file: "crates/log/src/roll.rs",
+        from: "    pub(crate) fn begin_segment(&mut self) -> Result<(), LogError> {\n        self.sync()?;",
+        to: "    pub(crate) fn begin_segment(&mut self) -> Result<(), LogError> {\n        self.write()?;",
         packages: LOG,
     },
     Bug {

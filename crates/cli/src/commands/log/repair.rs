@@ -12,7 +12,7 @@ use flowstone_log::repair::{self, Repair};
 use serde::Serialize;
 
 use crate::args::Switch;
-use crate::commands::log::view::{DamageView, label};
+use crate::commands::log::view::{DamageView, SnapshotView, label};
 use crate::commands::log::{hold, hold_for_change, no_data_directory};
 use crate::exit::Failure;
 use crate::output::{OutputFormat, print_json};
@@ -75,6 +75,8 @@ struct View {
     topic: Option<String>,
     topic_partition: Option<u32>,
     damages: Vec<DamageView>,
+    /// Producer snapshots that are written anew.
+    producer_snapshots: Vec<SnapshotView>,
     /// Why the MANIFEST is made anew, if it is.
     manifest_rebuilt: Option<String>,
     log_start_offset: u64,
@@ -204,6 +206,12 @@ pub(super) fn run(args: &RepairArgs, output: OutputFormat) -> Result<()> {
             "{name} is still damaged: {damage}"
         )));
     }
+    if let Some(fault) = again.snapshots.first() {
+        bail!(Failure::Damaged(format!(
+            "{name} is still damaged: {}",
+            SnapshotView::new(fault)
+        )));
+    }
     eprintln!("{name} is repaired and sound; it has lost {loss}");
     Ok(())
 }
@@ -242,6 +250,7 @@ impl View {
             topic: own.map(|own| own.topic.clone()),
             topic_partition: own.filter(|own| !own.internal).map(|own| own.number),
             damages: plan.damages.iter().map(DamageView::new).collect(),
+            producer_snapshots: plan.snapshots.iter().map(SnapshotView::new).collect(),
             manifest_rebuilt: plan.manifest_rebuilt.clone(),
             log_start_offset: plan.log_start_offset.get(),
             end_offset: plan.end_offset.get(),
@@ -267,6 +276,9 @@ impl View {
         writeln!(out, "{}", self.name())?;
         for damage in &self.damages {
             writeln!(out, "  {damage}")?;
+        }
+        for snapshot in &self.producer_snapshots {
+            writeln!(out, "  {snapshot}")?;
         }
         if let Some(why) = &self.manifest_rebuilt {
             writeln!(

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use flowstone_broker::OfflinePartition;
 use flowstone_log::Damage;
-use flowstone_log::inspect::{FrameReport, PartitionReport, SegmentReport};
+use flowstone_log::inspect::{FrameReport, PartitionReport, SegmentReport, SnapshotFault};
 use serde::Serialize;
 
 use crate::output::{Align, Table};
@@ -22,7 +22,9 @@ pub(super) struct Partition {
     log_start_offset: u64,
     end_offset: u64,
     segments: Vec<Segment>,
-    pub(super) damages: Vec<DamageView>,
+    damages: Vec<DamageView>,
+    /// The producer snapshots that are not as they were written.
+    producer_snapshots: Vec<SnapshotView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,6 +62,32 @@ pub(super) struct DamageView {
     file: String,
     position: u64,
     detail: String,
+}
+
+/// A producer snapshot that is wrong, and how.
+#[derive(Debug, Serialize)]
+pub(super) struct SnapshotView {
+    file: String,
+    detail: String,
+}
+
+impl SnapshotView {
+    pub(super) fn new(fault: &SnapshotFault) -> Self {
+        Self {
+            file: fault.path.display().to_string(),
+            detail: fault.detail.clone(),
+        }
+    }
+}
+
+impl fmt::Display for SnapshotView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, detail } = self;
+        write!(
+            f,
+            "{file}: {detail}; requests with a producer may be refused"
+        )
+    }
 }
 
 impl Batch {
@@ -120,6 +148,7 @@ impl Partition {
             end_offset: report.end_offset().get(),
             segments: segments.collect(),
             damages: report.damages.iter().map(DamageView::new).collect(),
+            producer_snapshots: report.snapshots.iter().map(SnapshotView::new).collect(),
         }
     }
 
@@ -164,7 +193,7 @@ impl Partition {
 
     /// A line if it is sound, or what is wrong with it.
     pub(super) fn print_verdict(&self) -> io::Result<()> {
-        let verdict = if self.damages.is_empty() {
+        let verdict = if self.faults().next().is_none() {
             "sound"
         } else {
             "DAMAGED"
@@ -191,10 +220,17 @@ impl Partition {
 
     fn print_damages(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        for damage in &self.damages {
-            writeln!(out, "  {damage}")?;
+        for fault in self.faults() {
+            writeln!(out, "  {fault}")?;
         }
         Ok(())
+    }
+
+    /// All that is wrong with it.
+    pub(super) fn faults(&self) -> impl Iterator<Item = String> {
+        let damages = self.damages.iter().map(ToString::to_string);
+        let snapshots = self.producer_snapshots.iter().map(ToString::to_string);
+        damages.chain(snapshots)
     }
 
     fn segments(&self) -> Table {
