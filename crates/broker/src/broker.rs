@@ -278,8 +278,10 @@ impl Broker {
         self.running.run_pending()
     }
 
-    /// Applies the retention of all topics now, on the calling thread. True if anything was removed.
+    /// Applies the retention of all topics now, on the calling thread, and looks for groups that have
+    /// been idle for too long, which are then forgotten in their turn. True if any records were removed.
     pub fn run_retention(&self) -> bool {
+        offsets::expire(self.core());
         retention::apply(self.core())
     }
 

@@ -53,7 +53,7 @@ pub struct BrokerConfig {
     pub on_fatal: OnFatal,
 }
 
-/// How long members of groups may take, in milliseconds.
+/// How long members of groups may take, and groups without any are kept, in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupConfig {
     /// For how long a member that does not say may hold uncommitted records without a call to commit.
@@ -62,6 +62,9 @@ pub struct GroupConfig {
     pub revoke_timeout_ms: u64,
     /// For how long a member with a name keeps its partitions after its stream has ended.
     pub member_reconnect_timeout_ms: u64,
+    /// A group that nobody was in and that committed nothing for this long is forgotten; with 0 none
+    /// is. Counted anew from each start.
+    pub offsets_retention_ms: u64,
 }
 
 /// What one client, or all of them together, may ask for.
@@ -203,6 +206,7 @@ impl Default for GroupConfig {
             processing_timeout_ms: 5 * 60_000,
             revoke_timeout_ms: 30_000,
             member_reconnect_timeout_ms: 10_000,
+            offsets_retention_ms: 0,
         }
     }
 }
@@ -224,6 +228,11 @@ impl GroupConfig {
             "member_reconnect_timeout_ms",
             self.member_reconnect_timeout_ms,
             range,
+        )?;
+        check(
+            "offsets_retention_ms",
+            self.offsets_retention_ms,
+            0..=100 * 365 * 86_400_000,
         )
     }
 }

@@ -1,5 +1,6 @@
 //! One thread for what nobody waits for: snapshots of internal logs, the files of deleted topics,
-//! room in partitions that are full, and the retention of topics every now and then.
+//! room in partitions that are full, and every now and then the retention of topics, and of groups
+//! that nobody uses.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use crate::core::Core;
 use crate::partition::Partition;
-use crate::retention;
+use crate::{offsets, retention};
 
 type Chore = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -78,6 +79,7 @@ impl Housekeeping {
                 Next::Chore(chore) => pollster::block_on(chore),
                 Next::Retention => {
                     retention::apply(core);
+                    offsets::expire(core);
                     due = core.env.clock.monotonic() + self.interval;
                 }
                 Next::Room(partition) => retention::look_for_room(core, &partition),

@@ -52,7 +52,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         identity,
         topics: Topics::default(),
         metadata,
-        offsets: Offsets::new(offsets),
+        offsets: Offsets::new(offsets, config.groups.offsets_retention_ms),
         groups: Groups::new(&config, Arc::clone(&env.clock)),
         appends: RunQueue::default(),
         append_clock: AppendClock::new(Arc::clone(&env.clock)),

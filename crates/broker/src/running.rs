@@ -117,6 +117,10 @@ impl Running {
         }
         worked |= self.core.housekeeping.run_once(&self.core);
         worked |= self.core.groups.run_due();
+        // What a chore has queued is part of what is to be done now.
+        while work_once(&self.core) {
+            worked = true;
+        }
         worked || self.core.floor.run_once(&self.core)
     }
 

@@ -84,6 +84,7 @@ pub(crate) async fn reset(core: &Arc<Core>, request: ResetOffsets) -> Result<Res
     // Commits may have come in between.
     let moves = plan(&log.state(), &request, &topic, &partitions, &resolved)?;
     check_room(core, &log.state(), &moves)?;
+    core.offsets.idle().touch(&request.group);
     // Who joins from now on begins at what is set here.
     let frozen = core.groups.freeze(&request.group, request.force)?;
     let changed: Vec<PartitionOffset> = moves

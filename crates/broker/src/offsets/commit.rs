@@ -66,6 +66,7 @@ pub(crate) async fn commit(
     }
     let mut sessions = BTreeMap::new();
     for named in cursors.iter().chain(&released) {
+        core.offsets.idle().touch(&named.cursor.group);
         if let Who::Member(session) = named.who {
             let key = (named.cursor.group.clone(), named.topic.id(), session.id);
             sessions

@@ -256,6 +256,7 @@ fn join(
     };
     let ends = now.partitions.iter().map(|it| it.high_watermark());
     let (ends, start) = (ends.collect(), request.start.clone());
+    core.offsets.idle().touch(group);
     let membership = core.groups.join(&join, place);
     Ok(Member::new(membership, core, topic, start, ends))
 }

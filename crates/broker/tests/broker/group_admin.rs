@@ -384,6 +384,69 @@ fn groups_tell_of_all_partitions_of_their_topics_and_how_much_is_left() {
 }
 
 #[test]
+fn groups_are_kept_for_ever_unless_a_time_is_set() {
+    let (machine, broker) = visits(0);
+    broker.commit(&[cursor("billing", 0, 1)]).unwrap();
+    for _ in 0..3 {
+        machine.clock.advance(Duration::from_secs(1 << 30));
+        broker.broker.run_retention();
+        while broker.broker.run_pending() {}
+    }
+    assert!(committed(&broker, "billing").is_some());
+}
+
+#[test]
+fn a_group_that_nobody_uses_is_forgotten_after_the_time_that_is_set() {
+    const HOUR: Duration = Duration::from_secs(3_600);
+    let (machine, broker) = visits(0);
+    broker.shutdown();
+    let mut config = machine.config();
+    config.groups.offsets_retention_ms = 3_600_000;
+    let broker = machine.open_with(config.clone()).unwrap();
+    let look = |broker: &Driven| {
+        broker.broker.run_retention();
+        while broker.broker.run_pending() {}
+        let groups = broker.broker.list_groups(None, 10).into_iter();
+        groups.map(|group| group.name).collect::<Vec<_>>()
+    };
+    let all = ["idle", "member", "reset", "used"];
+    for group in all {
+        broker.commit(&[cursor(group, 0, 1)]).unwrap();
+    }
+    let member = broker.subscribe(member_of("member", "visits"));
+    assert_eq!(look(&broker), all);
+    machine.clock.advance(HOUR - Duration::from_millis(1));
+    assert_eq!(look(&broker), all, "a moment too early");
+    // A commit that changes nothing is a sign of life, too.
+    broker.commit(&[cursor("used", 0, 1)]).unwrap();
+    let again = ResetOffsets {
+        group: "reset".to_owned(),
+        ..to(ResetTarget::To(Start::Latest))
+    };
+    reset(&broker, again).unwrap();
+    // One that comes and goes between two looks as well.
+    drop(broker.subscribe(member_of("idle", "visits")));
+    machine.clock.advance(Duration::from_millis(1));
+    assert_eq!(look(&broker), all);
+    drop(member);
+    machine.clock.advance(HOUR - Duration::from_millis(1));
+    broker.commit(&[cursor("used", 0, 2)]).unwrap();
+    assert_eq!(look(&broker), all);
+    machine.clock.advance(Duration::from_millis(1));
+    assert_eq!(look(&broker), ["member", "used"]);
+
+    // A start counts anew, and what was forgotten stays so.
+    machine.disk.power_cut();
+    drop(broker);
+    let broker = machine.open_with(config).unwrap();
+    assert_eq!(look(&broker), ["member", "used"]);
+    machine.clock.advance(HOUR - Duration::from_millis(1));
+    assert_eq!(look(&broker), ["member", "used"]);
+    machine.clock.advance(Duration::from_millis(1));
+    assert_eq!(look(&broker), [""; 0]);
+}
+
+#[test]
 fn offsets_of_a_deleted_topic_are_gone_for_good() {
     let (machine, broker) = visits(0);
     broker.create("orders", 1);

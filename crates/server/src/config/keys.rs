@@ -65,7 +65,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("storage", "Where the data lies, and what works on it."),
     (
         "groups",
-        "How long members of consumer groups may take. `GetCluster` tells clients all of these.",
+        "How long members of consumer groups may take, which `GetCluster` tells clients, and groups are kept.",
     ),
     (
         "limits",
@@ -308,6 +308,15 @@ pub(super) const KEYS: &[Key] = &[
         groups.member_reconnect_timeout_ms,
         "For how long a member with a name keeps its partitions after its stream has ended, so that a restart \
          does not move them."
+    ),
+    number!(
+        "groups",
+        "offsets_retention_ms",
+        0,
+        100 * 365 * 24 * HOUR_MS,
+        groups.offsets_retention_ms,
+        "A group that nobody was in and that committed nothing for this long is forgotten, with all its \
+         committed offsets. Each start of the broker counts anew. 0 keeps them for ever."
     ),
     number!(
         "limits",
