@@ -280,10 +280,27 @@ impl Client {
         &self,
         cursors: Vec<proto::Cursor>,
     ) -> Result<proto::CommitOffsetsResponse> {
-        let request = proto::CommitOffsetsRequest {
-            cursors,
-            released: Vec::new(),
-        };
+        self.commit_or_release(cursors, Vec::new()).await
+    }
+
+    /// Gives the partitions of these cursors up without a commit: their next owner starts at the
+    /// committed offset. Of use while they are being revoked.
+    ///
+    /// # Errors
+    /// As [`Client::commit`].
+    pub async fn release(
+        &self,
+        cursors: Vec<proto::Cursor>,
+    ) -> Result<proto::CommitOffsetsResponse> {
+        self.commit_or_release(Vec::new(), cursors).await
+    }
+
+    async fn commit_or_release(
+        &self,
+        cursors: Vec<proto::Cursor>,
+        released: Vec<proto::Cursor>,
+    ) -> Result<proto::CommitOffsetsResponse> {
+        let request = proto::CommitOffsetsRequest { cursors, released };
         self.call(|client| {
             let request = request.clone();
             async move { client.log().commit_offsets(request).await }

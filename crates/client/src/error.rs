@@ -33,6 +33,12 @@ pub mod reason {
     pub const CORRUPT_SEGMENT: &str = "CORRUPT_SEGMENT";
     /// The group has members.
     pub const GROUP_ACTIVE: &str = "GROUP_ACTIVE";
+    /// The session has ended: its partitions belong to others.
+    pub const STALE_SESSION: &str = "STALE_SESSION";
+    /// The member held uncommitted records and did not commit for too long.
+    pub const MEMBER_TIMED_OUT: &str = "MEMBER_TIMED_OUT";
+    /// A second stream of the same member name has taken over.
+    pub const MEMBER_REPLACED: &str = "MEMBER_REPLACED";
 }
 
 const DOMAIN: &str = "flowstone";

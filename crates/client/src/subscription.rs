@@ -3,6 +3,7 @@
 mod plan;
 mod reader;
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::{Client, Error, Result, Start, Stop};
+use crate::{Client, Error, Result, Start, Stop, reason};
 use plan::Plan;
 use reader::Reader;
 
@@ -24,7 +25,9 @@ const BATCHES_AHEAD: usize = 1;
 pub enum Event {
     /// Records of one partition.
     Records(Batch),
-    /// With a group: which partitions this member has now, and which it must give up.
+    /// With a group: which partitions this member has now, which it must give up (`revoking`: commit
+    /// what is processed of them), and which it has `lost`: what was not committed of those comes
+    /// again, to this member or another. A lost connection loses them all.
     Assignment(proto::Assignment),
     /// Something is wrong with one partition; the others go on.
     Partition(PartitionError),
@@ -181,22 +184,26 @@ impl SubscribeBuilder {
     ///
     /// Once it is open the subscription connects again by itself after every retryable error.
     /// Without a group it goes on where it was, and keeps the positions that were resolved here.
-    /// With one it joins again, and records that were not committed come again.
+    /// With one it tells that all partitions are lost, joins again, also after `STALE_SESSION`, and
+    /// records that were not committed come again. It ends with `MEMBER_TIMED_OUT` when it held
+    /// records for longer than its processing timeout without a commit, and with `MEMBER_REPLACED`
+    /// when another took its name.
     ///
     /// # Errors
-    /// `TOPIC_NOT_FOUND`, `OFFSET_TRIMMED`, `OFFSET_BEYOND_END`, `GROUP_ACTIVE`, or what the
-    /// connection said.
+    /// `TOPIC_NOT_FOUND`, `OFFSET_TRIMMED`, `OFFSET_BEYOND_END`, or what the connection said.
     pub async fn open(self) -> Result<Subscription> {
         let limits = self.client.cluster().await?.limits.unwrap_or_default();
         let client = self.client.clone();
         let retry_for = self.retry_for;
         let plan = Plan::resolve(self).await?;
-        let mut reader = Reader::new(client, plan, &limits, retry_for);
+        let mut reader = Reader::new(client.clone(), plan, &limits, retry_for);
         reader.open().await?;
         let (sender, events) = mpsc::channel(BATCHES_AHEAD);
         Ok(Subscription {
             events,
             reader: tokio::spawn(reader.run(sender)),
+            client,
+            processed: BTreeMap::new(),
         })
     }
 }
@@ -207,18 +214,67 @@ impl SubscribeBuilder {
 pub struct Subscription {
     events: mpsc::Receiver<Result<Event>>,
     reader: JoinHandle<()>,
+    client: Client,
+    /// What is processed and not committed, by partition.
+    processed: BTreeMap<i32, proto::Cursor>,
 }
 
 impl Subscription {
     /// The next event; nothing more once the stop position is reached. Cancelling it loses
     /// nothing.
     pub async fn next(&mut self) -> Option<Result<Event>> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        self.forget_lost(event.as_ref());
+        event
     }
 
     /// The next event if it is here already.
     pub fn try_next(&mut self) -> Option<Result<Event>> {
-        self.events.try_recv().ok()
+        let event = self.events.try_recv().ok();
+        self.forget_lost(event.as_ref());
+        event
+    }
+
+    /// With a group: the records before this cursor are processed, and may be committed. It is
+    /// [`Batch::cursor`], or a copy of it with an earlier offset.
+    pub fn processed(&mut self, cursor: proto::Cursor) {
+        self.processed.insert(cursor.partition, cursor);
+    }
+
+    /// Whether anything is processed that is not committed.
+    pub fn has_uncommitted(&self) -> bool {
+        !self.processed.is_empty()
+    }
+
+    /// Commits, durably, all that is [processed](Self::processed). Partitions that are lost are
+    /// named in `stale`, also when all of them are: what was processed of these comes again.
+    /// Cancelling it loses nothing.
+    ///
+    /// # Errors
+    /// What the connection said; the next call commits the same and more.
+    pub async fn commit(&mut self) -> Result<proto::CommitOffsetsResponse> {
+        let cursors: Vec<proto::Cursor> = self.processed.values().cloned().collect();
+        if cursors.is_empty() {
+            return Ok(proto::CommitOffsetsResponse::default());
+        }
+        let answer = match self.client.commit(cursors.clone()).await {
+            Err(error) if error.is(reason::STALE_SESSION) => proto::CommitOffsetsResponse {
+                stale: cursors,
+                revoking: Vec::new(),
+            },
+            answer => answer?,
+        };
+        self.processed.clear();
+        Ok(answer)
+    }
+
+    /// What is lost cannot be committed any more.
+    fn forget_lost(&mut self, event: Option<&Result<Event>>) {
+        if let Some(Ok(Event::Assignment(assignment))) = event {
+            for lost in &assignment.lost {
+                self.processed.remove(&lost.partition);
+            }
+        }
     }
 }
 
@@ -226,7 +282,11 @@ impl Stream for Subscription {
     type Item = Result<Event>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.events.poll_recv(cx)
+        let polled = self.events.poll_recv(cx);
+        if let Poll::Ready(event) = &polled {
+            self.forget_lost(event.as_ref());
+        }
+        polled
     }
 }
 

@@ -4,6 +4,8 @@ mod ends;
 mod group;
 mod printer;
 
+use std::time::Duration;
+
 use anyhow::{Error, Result};
 use clap::Args;
 use flowstone_client::{
@@ -17,6 +19,7 @@ use crate::format::{LETTERS, Template};
 use crate::position::{Position, Span};
 use crate::progress::Progress;
 use crate::signals::Stop;
+use crate::units::parse_duration;
 use ends::Ends;
 use group::GroupReader;
 use printer::{Printer, Shape};
@@ -69,10 +72,14 @@ pub(crate) struct ConsumeArgs {
     partitions: Vec<i32>,
 
     /// Go on where this group has read to, and commit what was printed
+    ///
+    /// Readers of one group share the partitions, whatever machines they run on.
     #[arg(short, long, env = "FLOWSTONE_GROUP")]
     group: Option<String>,
 
-    /// A stable name in the group: a second reader of this name takes the place of the first
+    /// A stable name in the group, which keeps its partitions over a restart
+    ///
+    /// A second reader of this name takes the place of the first.
     #[arg(
         long,
         env = "FLOWSTONE_MEMBER",
@@ -80,6 +87,26 @@ pub(crate) struct ConsumeArgs {
         requires = "group"
     )]
     member: Option<String>,
+
+    /// How long printing may block until others get the partitions; the broker's default unless told
+    #[arg(
+        long,
+        env = "FLOWSTONE_PROCESSING_TIMEOUT",
+        value_name = "DURATION",
+        requires = "group",
+        value_parser = parse_duration
+    )]
+    processing_timeout: Option<Duration>,
+
+    /// At most so many records of a partition come ahead of what is committed
+    #[arg(
+        long,
+        env = "FLOWSTONE_MAX_UNCOMMITTED_RECORDS",
+        value_name = "N",
+        requires = "group",
+        value_parser = clap::value_parser!(i32).range(1..)
+    )]
+    max_uncommitted_records: Option<i32>,
 
     /// How a record is printed: text with the letters below [default: %s\n]
     #[arg(
@@ -276,6 +303,8 @@ mod tests {
             &["-J", "-f", "%s"][..],
             &["-g", "billing", "-p", "1"],
             &["--member", "till-1"],
+            &["--processing-timeout", "1m"],
+            &["-g", "billing", "--max-uncommitted-records", "0"],
             &["-f", "%q"],
             &["-o", "soon"],
             &["-p", "-1"],

@@ -16,18 +16,11 @@ use crate::{Client, Error, Result, reason};
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// So many heartbeats may be missed before the stream counts as lost.
 const HEARTBEATS_MISSED: u32 = 3;
-/// A member whose process was ended a moment ago may still seem to be there.
-const JOIN_WAIT: Duration = Duration::from_secs(3);
-/// A connection that was lost without a word may seem alive to the broker for this long beyond
-/// what it tells, or altogether when it tells nothing.
-const SILENT_WAIT: Duration = Duration::from_secs(20);
 
 pub(super) struct Reader {
     client: Client,
     plan: Plan,
     silence_max: Duration,
-    /// For how long a group that seems to have a member is asked again, after a lost connection.
-    rejoin_wait: Duration,
     retry_for: Option<Duration>,
     stream: Option<Streaming<proto::SubscribeResponse>>,
     /// When the broker was last heard.
@@ -37,6 +30,8 @@ pub(super) struct Reader {
     troubled: bool,
     /// What was wrong with a partition, when there is a stop position.
     failure: Option<Error>,
+    /// With a group: the partitions that this member has, also those that it is to give up.
+    held: Vec<proto::TopicPartition>,
 }
 
 enum Received {
@@ -58,36 +53,23 @@ impl Reader {
                 .filter(|duration| !duration.is_zero())
         };
         let heartbeat = told(limits.heartbeat_interval).unwrap_or(HEARTBEAT);
-        let connection_timeout = told(limits.connection_timeout).unwrap_or_default();
-        let reconnect_timeout = told(limits.member_reconnect_timeout).unwrap_or_default();
         Self {
             failure: plan.take_damage(),
             client,
             plan,
             silence_max: heartbeat * HEARTBEATS_MISSED,
-            rejoin_wait: SILENT_WAIT + connection_timeout + reconnect_timeout,
             retry_for,
             stream: None,
             heard: Instant::now(),
             backoff: Backoff::default(),
             troubled: false,
+            held: Vec::new(),
         }
     }
 
-    /// Opens the stream for the first time. Only a group that seems to have a member still is
-    /// asked more than once.
+    /// Opens the stream for the first time.
     pub(super) async fn open(&mut self) -> Result<()> {
-        let give_up_at = Instant::now() + JOIN_WAIT;
-        loop {
-            let Err(error) = self.connect().await else {
-                return Ok(());
-            };
-            let pause = self.backoff.after(&error);
-            if !error.is(reason::GROUP_ACTIVE) || Instant::now() + pause > give_up_at {
-                return Err(error);
-            }
-            tokio::time::sleep(pause).await;
-        }
+        self.connect().await
     }
 
     /// Reads until the end, an error that no repeat helps against, or until nobody listens.
@@ -97,8 +79,18 @@ impl Reader {
                 Ok(Received::Nothing) => continue,
                 Ok(Received::End) => return,
                 Ok(Received::Event(event)) => Ok(*event),
-                Err(error) => match self.recover(error).await {
-                    Ok(()) => continue,
+                Err(error) => match self.pause_after(error) {
+                    Ok(pause) => {
+                        // Said before the pause: others may have these partitions already.
+                        let lost = self.lose_all().map(Event::Assignment);
+                        if let Some(lost) = lost
+                            && events.send(Ok(lost)).await.is_err()
+                        {
+                            return;
+                        }
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
                     Err(error) => Err(error),
                 },
             };
@@ -161,6 +153,7 @@ impl Reader {
             return Received::Event(Box::new(event));
         }
         if let Some(assignment) = response.assignment {
+            self.held = [&assignment.partitions[..], &assignment.revoking].concat();
             return Received::Event(Box::new(Event::Assignment(assignment)));
         }
         match cursor {
@@ -204,19 +197,22 @@ impl Reader {
         self.failure.take().map_or(Ok(Received::End), Err)
     }
 
-    /// Waits before the next attempt, or gives the error back when none will help.
-    async fn recover(&mut self, error: Error) -> Result<()> {
+    /// With the stream the session ends, and with that all that it had.
+    fn lose_all(&mut self) -> Option<proto::Assignment> {
+        let lost = std::mem::take(&mut self.held);
+        (!lost.is_empty()).then(|| proto::Assignment {
+            lost,
+            ..proto::Assignment::default()
+        })
+    }
+
+    /// How long to wait before the next attempt; gives the error back when none will help.
+    fn pause_after(&mut self, error: Error) -> Result<Duration> {
         self.stream = None;
         let silent_for = self.heard.elapsed();
-        let (retryable, patience) = if error.is(reason::GROUP_ACTIVE) {
-            let patience = self.retry_for.unwrap_or(Duration::MAX);
-            (true, patience.min(self.rejoin_wait))
-        } else {
-            (
-                error.is_retryable(),
-                self.retry_for.unwrap_or(Duration::MAX),
-            )
-        };
+        // A session that was ended from outside is followed by another one.
+        let retryable = error.is_retryable() || error.is(reason::STALE_SESSION);
+        let patience = self.retry_for.unwrap_or(Duration::MAX);
         let pause = self.backoff.after(&error);
         if !retryable || silent_for.saturating_add(pause) > patience {
             return Err(error);
@@ -227,8 +223,7 @@ impl Reader {
             tracing::warn!(%error, "the subscription connects again");
         }
         self.troubled = true;
-        tokio::time::sleep(pause).await;
-        Ok(())
+        Ok(pause)
     }
 
     fn silent(&self) -> Error {

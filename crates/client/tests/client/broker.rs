@@ -51,6 +51,10 @@ pub(crate) struct State {
     pub(crate) subscribe: VecDeque<Subscribed>,
     /// What was asked for.
     pub(crate) subscribed: Vec<proto::SubscribeRequest>,
+    /// The cursors of each commit.
+    pub(crate) committed: Vec<Vec<proto::Cursor>>,
+    /// How commits fail, if they do.
+    pub(crate) commit_fails: Option<(Code, &'static str)>,
     /// The end that ListOffsets tells for each of the two partitions; rises with each call.
     pub(crate) ends: [i64; 2],
     pub(crate) limits: proto::Limits,
@@ -287,9 +291,14 @@ impl LogService for Broker {
 
     async fn commit_offsets(
         &self,
-        _: Request<proto::CommitOffsetsRequest>,
+        request: Request<proto::CommitOffsetsRequest>,
     ) -> Result<Response<proto::CommitOffsetsResponse>, Status> {
-        Err(Status::unimplemented("no test needs it"))
+        let mut state = self.state();
+        if let Some((code, reason)) = state.commit_fails {
+            return Err(status(code, reason));
+        }
+        state.committed.push(request.into_inner().cursors);
+        Ok(Response::new(proto::CommitOffsetsResponse::default()))
     }
 }
 

@@ -255,39 +255,117 @@ async fn a_stream_without_an_end_that_ends_is_opened_again() {
     assert_eq!(resumed(&broker.state().subscribed[1]), [(0, 1)]);
 }
 
-#[tokio::test]
-async fn a_group_joins_again_where_it_has_committed_and_waits_for_its_own_ghost() {
-    let broker = Broker::start().await;
-    let ghost = Some(Err((Code::FailedPrecondition, reason::GROUP_ACTIVE)));
-    broker.state().subscribe.push_back((vec![], ghost));
-    broker
-        .state()
-        .subscribe
-        .push_back((vec![batch(0, 0, 1)], LOST));
-    broker.state().subscribe.push_back((vec![], ghost));
-    broker
-        .state()
-        .subscribe
-        .push_back((vec![batch(0, 0, 1)], None));
-    let visits = broker.client().subscribe("visits").group("billing");
-    let mut visits = visits.start(Start::Latest).open().await.unwrap();
-    for _ in 0..2 {
-        visits.next().await.unwrap().unwrap();
+/// A member is told what it has.
+fn assignment(partitions: &[i32], revoking: &[i32], lost: &[i32]) -> proto::SubscribeResponse {
+    let of = |numbers: &[i32]| -> Vec<proto::TopicPartition> {
+        let of = |&partition: &i32| proto::TopicPartition {
+            topic: "visits".to_owned(),
+            partition,
+        };
+        numbers.iter().map(of).collect()
+    };
+    proto::SubscribeResponse {
+        assignment: Some(proto::Assignment {
+            partitions: of(partitions),
+            revoking: of(revoking),
+            lost: of(lost),
+            revoke_timeout: None,
+        }),
+        ..proto::SubscribeResponse::default()
     }
-    let state = broker.state();
-    assert_eq!(state.subscribed.len(), 4);
-    assert!(
-        state
-            .subscribed
-            .iter()
-            .all(|request| resumed(request).is_empty())
-    );
-    assert!(
-        state
-            .subscribed
-            .iter()
-            .all(|request| request == &state.subscribed[0])
-    );
+}
+
+async fn member(broker: &Broker) -> Subscription {
+    let visits = broker.client().subscribe("visits").group("billing");
+    visits.start(Start::Latest).open().await.unwrap()
+}
+
+/// The next event must be records; its cursor.
+async fn records(visits: &mut Subscription) -> Cursor {
+    match visits.next().await.unwrap().unwrap() {
+        Event::Records(batch) => batch.cursor,
+        other => panic!("records should come next, not {other:?}"),
+    }
+}
+
+/// The next event must be an assignment: what this member has, and what it has lost.
+async fn assigned(visits: &mut Subscription) -> (Vec<i32>, Vec<i32>) {
+    let numbers = |of: Vec<proto::TopicPartition>| of.iter().map(|of| of.partition).collect();
+    match visits.next().await.unwrap().unwrap() {
+        Event::Assignment(told) => (numbers(told.partitions), numbers(told.lost)),
+        other => panic!("an assignment should come next, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_member_joins_again_after_it_was_told_that_all_is_lost() {
+    for end in [LOST, Some(Err((Code::Aborted, reason::STALE_SESSION)))] {
+        let broker = Broker::start().await;
+        let told = vec![assignment(&[0, 1], &[2], &[]), batch(0, 0, 1)];
+        broker.state().subscribe.push_back((told.clone(), end));
+        broker.state().subscribe.push_back((told, None));
+        let mut visits = member(&broker).await;
+        assert_eq!(assigned(&mut visits).await, (vec![0, 1], vec![]));
+        let cursor = records(&mut visits).await;
+        visits.processed(cursor);
+        assert_eq!(assigned(&mut visits).await, (vec![], vec![0, 1, 2]));
+        assert!(!visits.has_uncommitted(), "it cannot be committed any more");
+        assert_eq!(assigned(&mut visits).await, (vec![0, 1], vec![]));
+        records(&mut visits).await;
+        let state = broker.state();
+        assert_eq!(state.subscribed.len(), 2);
+        assert_eq!(state.subscribed[0], state.subscribed[1]);
+        assert!(resumed(&state.subscribed[1]).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_was_put_out_is_told_and_does_not_come_back_by_itself() {
+    for why in [reason::MEMBER_TIMED_OUT, reason::MEMBER_REPLACED] {
+        let broker = Broker::start().await;
+        let told = vec![assignment(&[0], &[], &[])];
+        let end = Some(Err((Code::Aborted, why)));
+        broker.state().subscribe.push_back((told, end));
+        let mut visits = member(&broker).await;
+        assigned(&mut visits).await;
+        assert!(visits.next().await.unwrap().unwrap_err().is(why));
+        assert!(visits.next().await.is_none());
+        assert_eq!(broker.state().subscribed.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_processed_is_committed_unless_it_is_lost() {
+    let broker = Broker::start().await;
+    let told = vec![
+        assignment(&[0, 1], &[], &[]),
+        batch(0, 0, 1),
+        batch(1, 0, 1),
+        batch(1, 1, 5),
+        assignment(&[1], &[], &[0]),
+    ];
+    broker.state().subscribe.push_back((told, None));
+    let mut visits = member(&broker).await;
+    assert_eq!(visits.commit().await.unwrap().stale, []);
+    assert_eq!(broker.state().committed.len(), 0, "there was nothing");
+    assigned(&mut visits).await;
+    for _ in 0..3 {
+        let cursor = records(&mut visits).await;
+        visits.processed(cursor);
+    }
+    assert_eq!(assigned(&mut visits).await, (vec![1], vec![0]));
+    broker.state().commit_fails = Some((Code::Unavailable, ""));
+    visits.commit().await.unwrap_err();
+    assert!(visits.has_uncommitted(), "it is committed the next time");
+    broker.state().commit_fails = None;
+    visits.commit().await.unwrap();
+    assert!(!visits.has_uncommitted());
+    assert_eq!(broker.state().committed, [vec![cursor(1, 5)]]);
+
+    visits.processed(cursor(1, 7));
+    broker.state().commit_fails = Some((Code::Aborted, reason::STALE_SESSION));
+    assert_eq!(visits.commit().await.unwrap().stale, [cursor(1, 7)]);
+    assert!(!visits.has_uncommitted());
 }
 
 #[tokio::test]

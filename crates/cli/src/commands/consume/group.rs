@@ -1,7 +1,8 @@
 //! Reading as a member of a group: print, flush, commit, in this order.
 //!
 //! A member cannot tell the broker where to stop, since its partitions are assigned. So it looks
-//! up the ends before it joins and watches them by itself.
+//! up the ends before it joins and watches them by itself; what it is assigned begins where the
+//! group has committed then.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use crate::signals::Stop;
 
 /// A commit is a sync on the broker's side; a busy reader makes no more of them than this.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// How often a member that has no partition asks whether the others have come to the end.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct GroupReader {
     client: Client,
@@ -28,10 +31,10 @@ pub(super) struct GroupReader {
     assigned: Option<BTreeSet<i32>>,
     /// Where it stops, if it does.
     ends: Option<BTreeMap<i32, i64>>,
-    /// The next offset to read, by partition.
+    /// Where each partition begins for a reader that has committed nothing.
+    beginnings: BTreeMap<i32, i64>,
+    /// The next offset to read, of the partitions that this member has.
     position: BTreeMap<i32, i64>,
-    /// Printed and not committed, by partition.
-    uncommitted: BTreeMap<i32, Cursor>,
     committed_at: Instant,
     commit_now: bool,
     /// Partitions that cannot be read to their ends.
@@ -39,6 +42,7 @@ pub(super) struct GroupReader {
     /// Why reading to the ends is not reading all.
     damage: Option<Error>,
     topic: String,
+    group: String,
     progress: Progress,
 }
 
@@ -57,29 +61,30 @@ impl GroupReader {
         if let Some(member) = &args.member {
             subscribe = subscribe.member(member);
         }
-        // Where a partition is read from while it is not committed is looked up before joining,
-        // as it may be a place that moves. The commits are looked up after it: from then on only
-        // this member moves them.
-        let mut position = match &ends {
+        if let Some(timeout) = args.processing_timeout {
+            subscribe = subscribe.processing_timeout(timeout);
+        }
+        if let Some(records) = args.max_uncommitted_records {
+            subscribe = subscribe.max_uncommitted_records(records);
+        }
+        // Looked up before joining, as it may be a place that moves.
+        let beginnings = match &ends {
             Some(_) => beginnings(client, &args.topic, start).await?,
             None => BTreeMap::new(),
         };
-        let subscription = subscribe.open().await?;
-        if ends.is_some() {
-            position.extend(commits(client, &args.topic, group).await?);
-        }
         Ok(Self {
             client: client.clone(),
-            subscription,
+            subscription: subscribe.open().await?,
             assigned: None,
             ends,
-            position,
-            uncommitted: BTreeMap::new(),
+            beginnings,
+            position: BTreeMap::new(),
             committed_at: Instant::now(),
             commit_now: false,
             broken: BTreeMap::new(),
             damage,
             topic: args.topic.clone(),
+            group: group.to_owned(),
             progress: Progress::records(args.count),
         })
     }
@@ -92,7 +97,10 @@ impl GroupReader {
         outcome?;
         committed?;
         let broken = std::mem::take(&mut self.broken).into_values().next();
-        let damage = self.damage.take().filter(|_| self.is_at_the_end());
+        let damage = match self.damage.take() {
+            Some(damage) if self.is_at_the_end().await? => Some(damage),
+            _ => None,
+        };
         match broken.or(damage) {
             Some(error) => Err(error.into()),
             None => Ok(()),
@@ -100,19 +108,27 @@ impl GroupReader {
     }
 
     async fn read_on(&mut self, printer: &mut Printer, stop: &mut Stop) -> Result<()> {
-        while !printer.is_done() && !self.is_at_the_end() {
+        while !printer.is_done() && !self.is_at_the_end().await? {
             let event = match self.subscription.try_next() {
                 Some(event) => Some(event?),
                 None => {
                     // Nothing to read is the moment to commit.
                     printer.flush()?;
-                    self.commit().await?;
-                    next(&mut self.subscription, printer, stop).await?
+                    self.commit_if_possible().await?;
+                    if self.ends.is_some() && self.has_nothing() {
+                        let waited = next(&mut self.subscription, printer, stop);
+                        match tokio::time::timeout(IDLE_INTERVAL, waited).await {
+                            Ok(event) => event?,
+                            Err(_) => continue,
+                        }
+                    } else {
+                        next(&mut self.subscription, printer, stop).await?
+                    }
                 }
             };
             match event {
                 Some(Event::Records(batch)) => self.print(&batch, printer)?,
-                Some(Event::Assignment(assignment)) => self.assign(&assignment),
+                Some(Event::Assignment(assignment)) => self.assign(&assignment).await?,
                 Some(Event::Partition(problem)) => self.note(problem),
                 None => return Ok(()),
             }
@@ -121,7 +137,7 @@ impl GroupReader {
             }
             if self.commit_now || self.committed_at.elapsed() >= COMMIT_INTERVAL {
                 printer.flush()?;
-                self.commit().await?;
+                self.commit_if_possible().await?;
             }
         }
         Ok(())
@@ -145,11 +161,10 @@ impl GroupReader {
             records[..printed].last().map(|last| last.offset + 1)
         };
         if let Some(offset) = next_offset {
-            let cursor = Cursor {
+            self.subscription.processed(Cursor {
                 offset,
                 ..batch.cursor.clone()
-            };
-            self.uncommitted.insert(partition, cursor);
+            });
         }
         // A batch that was cut at the end is read to the end, whatever offsets lie between.
         let reached = if whole { batch.cursor.offset } else { end };
@@ -157,56 +172,77 @@ impl GroupReader {
         Ok(())
     }
 
+    /// As [`Self::commit`]. While the broker is away what was printed waits: the subscription
+    /// knows when to give up.
+    async fn commit_if_possible(&mut self) -> Result<()> {
+        match self.commit().await {
+            Err(error) if error.is_retryable() => Ok(()),
+            committed => Ok(committed?),
+        }
+    }
+
     /// Commits what was printed, which must have been flushed before.
-    async fn commit(&mut self) -> Result<()> {
+    async fn commit(&mut self) -> Result<(), Error> {
         self.committed_at = Instant::now();
         self.commit_now = false;
-        if self.uncommitted.is_empty() {
-            return Ok(());
+        let answer = self.subscription.commit().await?;
+        for stale in answer.stale {
+            self.progress.say(&format!(
+                "warning: what was printed last of partition {} could not be committed, as it \
+                 belongs to another session now; it comes again",
+                stale.partition
+            ));
         }
-        let cursors = std::mem::take(&mut self.uncommitted)
-            .into_values()
-            .collect();
-        match self.client.commit(cursors).await {
-            Ok(response) => {
-                for stale in response.stale {
-                    self.tell_stale(stale.partition);
-                }
-                Ok(())
-            }
-            // The session is another one after a lost connection; the records come again.
-            Err(error) if error.is("STALE_SESSION") => {
-                self.progress.say(
-                    "warning: records were printed but not committed, as the session ended; they \
-                     come again",
-                );
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
+        Ok(())
     }
 
-    fn tell_stale(&self, partition: i32) {
-        self.progress.say(&format!(
-            "warning: partition {partition} belongs to another member now, which reads again what \
-             was not committed"
-        ));
-    }
-
-    fn assign(&mut self, assignment: &Assignment) {
+    async fn assign(&mut self, assignment: &Assignment) -> Result<()> {
         let ours = assignment
             .partitions
             .iter()
             .filter(|assigned| assigned.topic == self.topic)
             .map(|assigned| assigned.partition);
-        self.assigned = Some(ours.collect());
-        for lost in &assignment.lost {
-            self.uncommitted.remove(&lost.partition);
+        let ours: BTreeSet<i32> = ours.collect();
+        self.position
+            .retain(|partition, _| ours.contains(partition));
+        // So that a partition that is revoked can be handed over.
+        self.commit_now = !assignment.revoking.is_empty();
+        if self.ends.is_some() {
+            let added: Vec<i32> = ours
+                .iter()
+                .filter(|partition| !self.position.contains_key(partition))
+                .copied()
+                .collect();
+            if !added.is_empty()
+                // From now on only this member moves them.
+                && let Some(committed) = self.commits().await?
+            {
+                for partition in added {
+                    let begins = committed.get(&partition);
+                    let begins = begins.or_else(|| self.beginnings.get(&partition));
+                    let begins = begins.copied().unwrap_or(0);
+                    self.position.insert(partition, begins);
+                }
+            }
         }
-        if !assignment.revoking.is_empty() {
-            // So that the partition can be handed over.
-            self.commit_now = true;
-        }
+        self.assigned = Some(ours);
+        Ok(())
+    }
+
+    /// What the group has committed of the topic; nothing while the broker is away, after which
+    /// partitions are assigned anew.
+    async fn commits(&self) -> Result<Option<BTreeMap<i32, i64>>> {
+        let group = match self.client.get_group(&self.group).await {
+            Ok(group) => group,
+            Err(error) if error.code() == Code::NotFound => return Ok(Some(BTreeMap::new())),
+            Err(error) if error.is_retryable() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let offsets = group.offsets.iter();
+        let committed = offsets
+            .filter(|offset| offset.topic == self.topic)
+            .filter_map(|offset| Some((offset.partition, offset.committed_offset?)));
+        Ok(Some(committed.collect()))
     }
 
     fn note(&mut self, problem: PartitionError) {
@@ -218,16 +254,32 @@ impl GroupReader {
         }
     }
 
-    /// Whether all assigned partitions are read to their ends, or cannot be.
-    fn is_at_the_end(&self) -> bool {
+    /// Whether other members have all the partitions.
+    fn has_nothing(&self) -> bool {
+        self.assigned.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
+    /// Whether all assigned partitions are read to their ends, or cannot be. A member that has none
+    /// is there once the group is.
+    async fn is_at_the_end(&self) -> Result<bool> {
         let (Some(ends), Some(assigned)) = (&self.ends, &self.assigned) else {
-            return false;
+            return Ok(false);
         };
-        assigned.iter().all(|partition| {
+        if assigned.is_empty() {
+            let Some(committed) = self.commits().await? else {
+                return Ok(false);
+            };
+            let begins = |partition| self.beginnings.get(partition).copied().unwrap_or(0);
+            return Ok(ends.iter().all(|(partition, &end)| {
+                let committed = committed.get(partition).copied();
+                committed.unwrap_or_else(|| begins(partition)) >= end
+            }));
+        }
+        Ok(assigned.iter().all(|partition| {
             let end = ends.get(partition).copied().unwrap_or(i64::MIN);
             let position = self.position.get(partition).copied().unwrap_or(0);
             position >= end || self.broken.contains_key(partition)
-        })
+        }))
     }
 }
 
@@ -238,20 +290,5 @@ async fn beginnings(client: &Client, topic: &str, start: Start) -> Result<BTreeM
         .partitions
         .iter()
         .map(|at| (at.partition, at.offset.max(at.log_start_offset)))
-        .collect())
-}
-
-/// What the group has committed of the topic.
-async fn commits(client: &Client, topic: &str, group: &str) -> Result<BTreeMap<i32, i64>> {
-    let group = match client.get_group(group).await {
-        Ok(group) => group,
-        Err(error) if error.code() == Code::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(group
-        .offsets
-        .iter()
-        .filter(|offset| offset.topic == topic)
-        .filter_map(|offset| Some((offset.partition, offset.committed_offset?)))
         .collect())
 }
