@@ -65,7 +65,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ("storage", "Where the data lies, and what works on it."),
     (
         "groups",
-        "How long members of consumer groups may take, which `GetCluster` tells clients, and groups are kept.",
+        "How long members of consumer groups may take, which `GetCluster` tells clients, and how long groups are kept.",
     ),
     (
         "limits",
