@@ -146,6 +146,7 @@ fn fill(args: &Args, dir: &Path, end: End, segment_bytes: u64) -> Result<(), Box
                 partition: Some(0),
                 acks: Some(Acks::Durable),
                 records: records.clone(),
+                ..ProduceRequest::default()
             };
             waiting.push(broker.submit(request, permit)?);
         }

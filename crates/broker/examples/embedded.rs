@@ -56,7 +56,7 @@ async fn visit(dir: &str) -> Result<(), Error> {
         ..ProduceRequest::default()
     };
     // Once this returns, the records are synced to disk.
-    for run in broker.produce(request).await? {
+    for run in broker.produce(request).await?.runs {
         println!(
             "appended {} to partition {}",
             run.record_count, run.partition

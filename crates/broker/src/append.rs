@@ -6,6 +6,6 @@ mod run_queue;
 mod worker;
 
 pub(crate) use answer::ProduceAnswer;
-pub(crate) use job::{AppendJob, Done, Pipelined};
+pub(crate) use job::{AppendJob, Done, Fenced, Pipelined};
 pub(crate) use run_queue::RunQueue;
-pub(crate) use worker::{run_worker, work_once};
+pub(crate) use worker::{run_worker, settled, work_once};

@@ -9,11 +9,11 @@ use crate::core::Core;
 use crate::running::Running;
 use crate::topics::admin;
 use crate::{
-    AppendedRun, BrokerConfig, Committed, Cursor, Env, Error, FetchRequest, Fetched, GroupInfo,
-    Limits, Metrics, PartitionInfo, PartitionOffsets, PendingProduce, Permit, Pipeline,
-    ProduceRequest, ResetOffsets, ResetTo, Start, SubscribeRequest, Subscription, TopicChange,
-    TopicInfo, TopicSpec, fetch, group, metrics, offsets, open, produce, resolve, retention, scrub,
-    subscribe,
+    BrokerConfig, Committed, Cursor, Env, Error, FetchRequest, Fetched, GroupInfo, Limits, Metrics,
+    OpenedProducer, PartitionInfo, PartitionOffsets, PendingProduce, Permit, Pipeline,
+    ProduceRequest, Produced, ResetOffsets, ResetTo, Start, SubscribeRequest, Subscription,
+    TopicChange, TopicInfo, TopicSpec, fetch, group, metrics, offsets, open, produce, producers,
+    resolve, retention, scrub, subscribe,
 };
 
 /// An open data directory. Clones are the same broker; it stops when the last one is dropped.
@@ -130,7 +130,10 @@ impl Broker {
     /// Nothing was appended: [`Error::TopicNotFound`], [`Error::PartitionNotFound`],
     /// [`Error::MalformedRecord`], [`Error::RecordTooLarge`], [`Error::InvalidField`],
     /// [`Error::CorruptSegment`], [`Error::ShuttingDown`]. The answer may further be
-    /// [`Error::DiskFull`] or [`Error::OutcomeUnknown`].
+    /// [`Error::DiskFull`] or [`Error::OutcomeUnknown`]; with a producer or an expected offset also
+    /// [`Error::StaleProducer`], [`Error::SequenceReused`], [`Error::SequenceTooOld`],
+    /// [`Error::OffsetMismatch`], [`Error::ProducersUnknown`] or [`Error::LimitExceeded`]. While a
+    /// topic grows, requests with a producer wait, and all of these may come as the answer.
     pub fn submit(&self, request: ProduceRequest, permit: Permit) -> Result<PendingProduce, Error> {
         produce::submit(self.core(), request, permit, None)
     }
@@ -157,9 +160,20 @@ impl Broker {
     ///
     /// # Errors
     /// As these.
-    pub async fn produce(&self, request: ProduceRequest) -> Result<Vec<AppendedRun>, Error> {
+    pub async fn produce(&self, request: ProduceRequest) -> Result<Produced, Error> {
         let permit = self.admit(request.records.len()).await?;
         self.submit(request, permit)?.await
+    }
+
+    /// Opens a producer of a topic: raises its epoch durably, refuses older ones on all partitions
+    /// from then on, and tells how far it had come.
+    ///
+    /// # Errors
+    /// [`Error::InvalidField`], [`Error::TopicNotFound`], [`Error::LimitExceeded`]; where a
+    /// partition cannot tell how far the producer had come [`Error::CorruptSegment`] or
+    /// [`Error::ProducersUnknown`]; and those of any change of metadata.
+    pub async fn open_producer(&self, topic: &str, id: &str) -> Result<OpenedProducer, Error> {
+        producers::open(self.core(), topic, id).await
     }
 
     /// Reads one partition once. Does not wait for records to come.

@@ -40,6 +40,8 @@ pub struct BrokerConfig {
     pub scrub_bytes_per_second: u64,
     /// How often all of them are read at most.
     pub scrub_interval_ms: u64,
+    /// A producer that has appended nothing for this long is forgotten, partition by partition.
+    pub producer_retention_ms: u64,
     /// One of the broker's own logs gets a snapshot, and loses what that stands for, once it has
     /// grown by this much and by twice its last snapshot.
     pub snapshot_interval_bytes: u64,
@@ -98,6 +100,11 @@ pub struct Limits {
     pub max_cursors_per_commit: u32,
     /// Subscriptions at a time.
     pub max_subscriptions: u32,
+    /// Sequences of producers that all partitions together remember. New producers are refused
+    /// when it is reached; those there are go on with a smaller window.
+    pub max_producer_sequences: u32,
+    /// Producers of all topics that were opened and are not forgotten yet.
+    pub max_opened_producers: u32,
 }
 
 impl BrokerConfig {
@@ -114,6 +121,7 @@ impl BrokerConfig {
             retention_interval_ms: 30_000,
             scrub_bytes_per_second: 16 << 20,
             scrub_interval_ms: 24 * 3_600_000,
+            producer_retention_ms: 24 * 3_600_000,
             snapshot_interval_bytes: 4 << 20,
             disk_reserve_bytes: 16 << 20,
             groups: GroupConfig::default(),
@@ -148,6 +156,11 @@ impl BrokerConfig {
             "scrub_interval_ms",
             self.scrub_interval_ms,
             1..=365 * 86_400_000,
+        )?;
+        check(
+            "producer_retention_ms",
+            self.producer_retention_ms,
+            1_000..=365 * 86_400_000,
         )?;
         check(
             "snapshot_interval_bytes",
@@ -193,6 +206,7 @@ impl fmt::Debug for BrokerConfig {
             .field("retention_interval_ms", &self.retention_interval_ms)
             .field("scrub_bytes_per_second", &self.scrub_bytes_per_second)
             .field("scrub_interval_ms", &self.scrub_interval_ms)
+            .field("producer_retention_ms", &self.producer_retention_ms)
             .field("snapshot_interval_bytes", &self.snapshot_interval_bytes)
             .field("disk_reserve_bytes", &self.disk_reserve_bytes)
             .field("groups", &self.groups)
@@ -254,6 +268,8 @@ impl Default for Limits {
             max_committed_offsets: 1_000_000,
             max_cursors_per_commit: 10_000,
             max_subscriptions: 10_000,
+            max_producer_sequences: 4 << 20,
+            max_opened_producers: 100_000,
         }
     }
 }
@@ -307,7 +323,13 @@ impl Limits {
             self.max_cursors_per_commit,
             1..=100_000,
         )?;
-        check("max_subscriptions", self.max_subscriptions, 1..=most)
+        check("max_subscriptions", self.max_subscriptions, 1..=most)?;
+        check(
+            "max_producer_sequences",
+            self.max_producer_sequences,
+            1_024..=most,
+        )?;
+        check("max_opened_producers", self.max_opened_producers, 1..=most)
     }
 }
 

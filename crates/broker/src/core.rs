@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use flowstone_disk::Lock;
 use flowstone_format::{Identity, PartitionId};
-use flowstone_log::LogError;
+use flowstone_log::{LogError, ProducerBudget};
 use tokio::sync::Semaphore;
 
 use crate::append::RunQueue;
@@ -42,6 +42,8 @@ pub(crate) struct Core {
     pub(crate) reserve: Reserve,
     pub(crate) scrubber: Scrubber,
     pub(crate) counters: Counters,
+    /// What all partitions together may remember of producers.
+    pub(crate) producer_budget: Arc<ProducerBudget>,
     /// Bytes of produce requests that may still come in.
     pub(crate) room: Arc<Semaphore>,
     /// Subscriptions that may still be opened.
@@ -137,7 +139,9 @@ impl Core {
             .map(|(number, id)| {
                 let floor = self.floor.newest(id);
                 let data_dir = &self.config.data_dir;
-                let opened = Partition::open_log(&self.env, data_dir, id, floor, segment_bytes);
+                let budget = &self.producer_budget;
+                let opened =
+                    Partition::open_log(&self.env, data_dir, id, floor, segment_bytes, budget);
                 let label = topic.label(number);
                 let partition = Partition::new(id, opened, segment_bytes, label);
                 partition.set_full_bytes(full_bytes);

@@ -80,6 +80,8 @@ pub(crate) struct Counters {
     pub(crate) appended_records: Counter,
     /// Their bytes as clients sent them.
     pub(crate) appended_bytes: Counter,
+    /// Requests that a partition had appended before.
+    pub(crate) duplicate_requests: Counter,
     /// Requests of each group that shared a sync, one for each partition that a request goes to.
     pub(crate) group_requests: Classes<9>,
     /// How long each write and sync of a group took, in microseconds, also of the own logs.
@@ -109,6 +111,7 @@ impl Counters {
         Self {
             appended_records: Counter::default(),
             appended_bytes: Counter::default(),
+            duplicate_requests: Counter::default(),
             group_requests: Classes::new(&GROUP_REQUESTS),
             sync_micros: Classes::new(&SYNC_MICROS),
             read_records: Counter::default(),

@@ -146,6 +146,60 @@ pub enum Error {
         /// The topic's `retention_bytes`.
         limit: u64,
     },
+    /// The producer was opened since by somebody else, or never got this epoch.
+    #[error("producer epoch {epoch} is not the one of now, {current}")]
+    StaleProducer {
+        /// What the request carries.
+        epoch: i32,
+        /// What was given out last; 0 where the producer was never opened, or not for long.
+        current: i32,
+    },
+    /// The sequence was used for other records.
+    #[error(
+        "sequence {sequence} of the producer was used for other records in partition {partition}"
+    )]
+    SequenceReused {
+        /// The sequence.
+        sequence: i64,
+        /// The partition that knows it.
+        partition: u32,
+    },
+    /// The sequence is so old that it is not known whether it was appended.
+    #[error(
+        "sequence {sequence} of the producer is older than all that partition {partition} remembers: \
+         whether it was appended is not known"
+    )]
+    SequenceTooOld {
+        /// The sequence.
+        sequence: i64,
+        /// The partition.
+        partition: u32,
+        /// The oldest that it remembers.
+        lowest_known: i64,
+    },
+    /// The next offset is not the one that the request expects.
+    #[error("the next offset of partition {partition} is {end_offset}, not {expected}")]
+    OffsetMismatch {
+        /// The partition.
+        partition: u32,
+        /// What the request expects.
+        expected: u64,
+        /// The next offset, all below which is durable.
+        end_offset: u64,
+    },
+    /// What the partition knew of its producers is lost in part, so that a repeat could be appended
+    /// twice.
+    #[error(
+        "what partition {partition} of topic {topic:?} knew of its producers is lost: {detail}"
+    )]
+    ProducersUnknown {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+        /// Why, and until when.
+        detail: String,
+    },
     /// A limit of the broker is reached.
     #[error("the limit {limit} of {value} is reached")]
     LimitExceeded {

@@ -169,6 +169,8 @@ impl<S: StateMachine> InternalLog<S> {
             routing_count: 1,
             limits: RecordLimits::NONE,
             acks: Acks::Durable,
+            producer: None,
+            expected_offset: None,
             pipeline: None,
             done,
         };

@@ -37,6 +37,7 @@ mod open;
 mod partition;
 mod pool;
 mod produce;
+mod producers;
 mod reserve;
 mod resolve;
 mod retention;
@@ -60,7 +61,8 @@ pub use group::{
 pub use metrics::{Metrics, TopicMetrics};
 pub use offsets::Committed;
 pub use open::offline::{Offline, OfflinePartition};
-pub use produce::{Acks, AppendedRun, PendingProduce, Permit, Pipeline, ProduceRequest};
+pub use produce::{Acks, AppendedRun, PendingProduce, Permit, Pipeline, ProduceRequest, Produced};
+pub use producers::{OpenedProducer, PRODUCER_WINDOW, Producer};
 pub use subscribe::{Delivery, SubscribeRequest, Subscription};
 pub use topic::{Overflow, PartitionInfo, TopicChange, TopicInfo, TopicSpec};
 pub use uuid::Uuid;

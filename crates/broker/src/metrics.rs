@@ -12,6 +12,12 @@ pub struct Metrics {
     pub appended_records: u64,
     /// Their bytes as clients sent them.
     pub appended_bytes: u64,
+    /// Requests of producers that had been appended before, one for each partition.
+    pub duplicate_requests: u64,
+    /// Sequences of producers that are remembered, or for which room is taken.
+    pub producer_sequences: u64,
+    /// Producers that were opened and are not forgotten yet.
+    pub opened_producers: u64,
     /// How many requests shared a sync.
     pub group_requests: Distribution,
     /// How long the write and sync of a group took, in microseconds.
@@ -75,6 +81,9 @@ pub(crate) fn look(core: &Core) -> Metrics {
     Metrics {
         appended_records: counters.appended_records.get(),
         appended_bytes: counters.appended_bytes.get(),
+        duplicate_requests: counters.duplicate_requests.get(),
+        producer_sequences: core.producer_budget.used() as u64,
+        opened_producers: core.metadata.state().producer_count() as u64,
         group_requests: counters.group_requests.get(),
         sync_micros: counters.sync_micros.get(),
         read_records: counters.read_records.get(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use flowstone_format::{
     FLOOR_NAME, HeaderError, Offset, PARTITIONS_DIR, PartitionId, partition_dir_name,
 };
-use flowstone_log::{Floor, FloorState, LogError};
+use flowstone_log::{Floor, FloorState, LogError, ProducerBudget};
 use tokio::sync::{Semaphore, watch};
 
 use crate::append::RunQueue;
@@ -22,10 +22,11 @@ use crate::floor_keeper::FloorKeeper;
 use crate::groups::Groups;
 use crate::housekeeping::Housekeeping;
 use crate::internal::{InternalLog, ReplayError, StateMachine};
-use crate::metadata::MetadataState;
+use crate::metadata::{MetadataState, OpenedProducers};
 use crate::offsets::{Offsets, OffsetsState};
 use crate::partition::{Label, Partition};
 use crate::pool::Pool;
+use crate::producers::{Epochs, RoutedBefore};
 use crate::reserve::Reserve;
 use crate::scrub::Scrubber;
 use crate::topics::{Topic, TopicNow, Topics};
@@ -62,6 +63,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         reserve: Reserve::new(&config, &env),
         scrubber: Scrubber::new(&config),
         counters: Counters::new(),
+        producer_budget: Arc::new(ProducerBudget::new(limits.max_producer_sequences as usize)),
         room: Arc::new(Semaphore::new(limits.max_produce_bytes_in_flight as usize)),
         subscriptions: Arc::new(Semaphore::new(limits.max_subscriptions as usize)),
         lock: Mutex::new(Some(lock)),
@@ -215,7 +217,8 @@ fn open_internal(
         .join(partition_dir_name(id));
     let slot = floor.newest(id);
     let bytes = INTERNAL_SEGMENT_BYTES;
-    let opened = Partition::open_log(env, &config.data_dir, id, slot, bytes);
+    let budget = Arc::new(ProducerBudget::unlimited());
+    let opened = Partition::open_log(env, &config.data_dir, id, slot, bytes, &budget);
     if let Some(refusal) = opened.as_ref().err().and_then(newer_format) {
         return Err(refusal);
     }
@@ -231,7 +234,12 @@ fn open_topics(core: &Core) -> Result<(), OpenError> {
     let state = core.metadata.state();
     let topics: Vec<_> = state
         .topics()
-        .map(|topic| (Arc::new(Topic::new(topic.info())), topic))
+        .map(|topic| {
+            let info = topic.info();
+            let opened = state.producers(info.id);
+            let epochs = Epochs::new(opened.into_iter().flat_map(OpenedProducers::epochs));
+            (Arc::new(Topic::with_epochs(info, epochs)), topic)
+        })
         .collect();
     let numbered: Vec<_> = topics
         .iter()
@@ -276,10 +284,16 @@ fn open_topics(core: &Core) -> Result<(), OpenError> {
     let mut opened = opened.into_iter();
     for (topic, state) in topics {
         let info = state.info();
-        let count = info.spec.partition_count as usize;
+        let count = info.spec.partition_count;
+        let partitions: Vec<_> = opened.by_ref().take(count as usize).collect();
+        let mut routed_before = RoutedBefore::default();
+        for partition in &partitions {
+            partition.routed_otherwise(partition.log().as_ref(), count, &mut routed_before);
+        }
         topic.replace(TopicNow {
             info,
-            partitions: opened.by_ref().take(count).collect(),
+            partitions,
+            routed_before: Arc::new(routed_before),
         });
         core.topics.insert(topic);
     }

@@ -11,12 +11,15 @@ use flowstone_disk::{Env, is_out_of_open_files};
 use flowstone_format::{
     FloorSlot, Offset, PARTITIONS_DIR, PartitionId, Position, partition_dir_name,
 };
-use flowstone_log::{Damage, Log, LogConfig, LogError, LogReader, ReadBatch, ReadError, ReadLimit};
+use flowstone_log::{
+    Damage, Log, LogConfig, LogError, LogReader, ProducerBudget, ReadBatch, ReadError, ReadLimit,
+};
 use tokio::sync::watch;
 
 use self::fullness::Fullness;
 use crate::append::AppendJob;
 use crate::metadata::FIRST_TOPIC_PARTITION;
+use crate::producers::RoutedBefore;
 use crate::{Error, PartitionInfo};
 
 /// So many places of damage are told of one partition; who sees them needs no more.
@@ -64,16 +67,18 @@ struct Queue {
 }
 
 impl Partition {
-    /// Opens a partition's log.
+    /// Opens a partition's log, which remembers producers within `budget`.
     pub(crate) fn open_log(
         env: &Env,
         data_dir: &Path,
         id: PartitionId,
         floor: Result<Option<FloorSlot>, LogError>,
         segment_bytes: u64,
+        budget: &Arc<ProducerBudget>,
     ) -> Result<Log, LogError> {
         let dir = data_dir.join(PARTITIONS_DIR).join(partition_dir_name(id));
-        Log::open(env, &dir, id, floor?, log_config(id, segment_bytes))
+        let config = log_config(id, segment_bytes);
+        Log::open_within(env, &dir, id, floor?, config, budget)
     }
 
     /// A partition whose log was opened, or could not be: then it is offline, which is not an error
@@ -236,6 +241,18 @@ impl Partition {
     /// Tells all who wait for this topic that there may be more to read.
     pub(crate) fn wake_readers(&self) {
         self.label.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Adds what its log, if there is one, remembers that was routed by another number of partitions.
+    pub(crate) fn routed_otherwise(
+        &self,
+        log: Option<&Log>,
+        count: u32,
+        routed: &mut RoutedBefore,
+    ) {
+        for (id, sequence, count) in log.into_iter().flat_map(|log| log.routed_otherwise(count)) {
+            routed.note(id, sequence, count);
+        }
     }
 
     /// Queues a request. True if the partition has to be put on the run queue.
@@ -405,6 +422,32 @@ impl Partition {
                 field: "records".to_owned(),
                 detail: format!("{error}; send them in several requests"),
             },
+            LogError::TooManyProducers { limit } => Error::LimitExceeded {
+                limit: "max_producer_sequences",
+                value: *limit as u64,
+            },
+            LogError::ProducersUnknown { .. } => Error::ProducersUnknown {
+                topic: self.label.topic.to_string(),
+                partition: self.index(),
+                detail: error.to_string(),
+            },
+            LogError::SequenceReused { sequence } => Error::SequenceReused {
+                sequence: *sequence,
+                partition: self.index(),
+            },
+            LogError::SequenceTooOld {
+                sequence,
+                lowest_known,
+            } => Error::SequenceTooOld {
+                sequence: *sequence,
+                partition: self.index(),
+                lowest_known: *lowest_known,
+            },
+            LogError::OffsetMismatch { expected, end } => Error::OffsetMismatch {
+                partition: self.index(),
+                expected: expected.get(),
+                end_offset: end.get(),
+            },
             LogError::Io { .. } | LogError::SyncFailed { .. } | LogError::Poisoned { .. } => {
                 Error::OutcomeUnknown {
                     detail: error.to_string(),
@@ -412,12 +455,7 @@ impl Partition {
             }
             LogError::Header { .. }
             | LogError::OutOfRange { .. }
-            | LogError::NotABoundary { .. }
-            | LogError::SequenceReused { .. }
-            | LogError::SequenceTooOld { .. }
-            | LogError::OffsetMismatch { .. }
-            | LogError::ProducersUnknown { .. }
-            | LogError::TooManyProducers { .. } => Error::Internal {
+            | LogError::NotABoundary { .. } => Error::Internal {
                 detail: error.to_string(),
             },
         }

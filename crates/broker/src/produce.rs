@@ -6,13 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use flowstone_format::RecordLimits;
+use flowstone_format::{Offset, RecordLimits};
+use flowstone_log::ProducerBatch;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::Error;
-use crate::append::{AppendJob, Pipelined, ProduceAnswer};
+use crate::append::{AppendJob, Fenced, Pipelined, ProduceAnswer};
 use crate::core::Core;
 use crate::names::invalid;
+use crate::producers::{Inside, Producer, keyless_partition};
 use crate::retention;
 use crate::route::{Placement, Routed, route};
 use crate::topics::{Topic, TopicNow};
@@ -28,6 +30,11 @@ pub struct ProduceRequest {
     pub acks: Option<Acks>,
     /// A run of `0A len Record`, as the client sent it.
     pub records: Bytes,
+    /// Makes the request safe to repeat.
+    pub producer: Option<Producer>,
+    /// Append only if the partition's next offset is this one. Needs `partition`. Looked at after
+    /// `producer`: a repeat of what succeeded is a duplicate.
+    pub expected_offset: Option<u64>,
 }
 
 /// When a produce call is answered.
@@ -49,6 +56,15 @@ pub struct AppendedRun {
     pub base_offset: u64,
     /// How many there are.
     pub record_count: u32,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Produced {
+    /// Where its records are, in their order.
+    pub runs: Vec<AppendedRun>,
+    /// Whether every one of them had been appended before.
+    pub duplicate: bool,
 }
 
 /// What a request costs besides its records.
@@ -103,11 +119,11 @@ impl Default for Pipeline {
 /// The answer to a submitted request. The request goes on also when this is dropped.
 #[derive(Debug)]
 pub struct PendingProduce {
-    answer: oneshot::Receiver<Result<Vec<AppendedRun>, Error>>,
+    answer: oneshot::Receiver<Result<Produced, Error>>,
 }
 
 impl Future for PendingProduce {
-    type Output = Result<Vec<AppendedRun>, Error>;
+    type Output = Result<Produced, Error>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.answer).poll(context).map(|answer| {
@@ -131,98 +147,213 @@ pub(crate) async fn admit(core: &Core, bytes: usize) -> Result<Permit, Error> {
     }
 }
 
-/// Checks and routes a request and queues its parts.
+/// Checks and routes a request and queues its parts. While its topic grows, a request with a
+/// producer waits for that first.
 pub(crate) fn submit(
-    core: &Core,
+    core: &Arc<Core>,
     request: ProduceRequest,
     permit: Permit,
     pipeline: Option<Pipelined>,
 ) -> Result<PendingProduce, Error> {
     core.check_accepting()?;
-    if let Some(error) = pipeline.as_ref().and_then(Pipelined::broken) {
-        return Err(error);
-    }
     let topic = core.topics.get(&request.topic)?;
-    let now = topic.now();
-    let (routed, limits) = scan(core, &topic, &now, &request)?;
-    // All that can be refused is refused before the first part is queued.
-    for part in &routed.parts {
-        let partition = &now.partitions[part.partition as usize];
-        if let Some(refusal) = partition.refusal() {
-            return Err(refusal);
+    check_expectation(&request)?;
+    let producer = request.producer.as_ref().map(Producer::checked);
+    let submission = Submission {
+        producer: producer.transpose()?,
+        topic,
+        request,
+        permit,
+        pipeline,
+    };
+    let (sender, answer) = oneshot::channel();
+    if submission.producer.is_none() {
+        submission.prepare(core)?.queue(core, None, sender);
+        return Ok(PendingProduce { answer });
+    }
+    let gate = Arc::clone(submission.topic.gate());
+    let owner = Arc::clone(core);
+    let go = move |inside| match submission.prepare(&owner) {
+        Ok(prepared) => prepared.queue(&owner, Some(inside), sender),
+        Err(error) => {
+            // The caller may have gone away meanwhile.
+            let _ = sender.send(Err(error));
         }
-        retention::refuse_if_full(core, partition)?;
-    }
-    core.reserve.check()?;
-    let spec = &now.info.spec;
-    let acks = request.acks.or(spec.default_acks).unwrap_or(Acks::Durable);
-    let (answers, answer) = ProduceAnswer::new(&routed, permit);
-    for (index, part) in routed.parts.into_iter().enumerate() {
-        let job = AppendJob {
-            request: request.records.clone(),
-            runs: part.runs,
-            record_count: part.record_count,
-            routing_count: spec.partition_count,
-            limits,
-            acks,
-            pipeline: pipeline.clone(),
-            done: answers.part(index),
-        };
-        core.appends
-            .submit(&now.partitions[part.partition as usize], job);
-    }
+    };
+    gate.enter(go);
     Ok(PendingProduce { answer })
+}
+
+fn check_expectation(request: &ProduceRequest) -> Result<(), Error> {
+    if request.expected_offset.is_some() && request.partition.is_none() {
+        return Err(invalid(
+            "expected_offset",
+            "it needs `partition`: each partition has offsets of its own",
+        ));
+    }
+    Ok(())
+}
+
+/// A request that is not routed yet.
+struct Submission {
+    topic: Arc<Topic>,
+    request: ProduceRequest,
+    producer: Option<ProducerBatch>,
+    permit: Permit,
+    pipeline: Option<Pipelined>,
+}
+
+/// A request that was checked as a whole, and taken apart.
+struct Prepared {
+    submission: Submission,
+    now: Arc<TopicNow>,
+    routed: Routed,
+    limits: RecordLimits,
+    acks: Acks,
+    routing_count: u32,
+}
+
+impl Submission {
+    /// All that can be refused is refused here, before the first part is queued.
+    fn prepare(self, core: &Core) -> Result<Prepared, Error> {
+        let prepared = self.check_and_route(core);
+        match prepared {
+            Ok((now, routed, limits, routing_count)) => {
+                let acks = self.request.acks.or(now.info.spec.default_acks);
+                Ok(Prepared {
+                    acks: acks.unwrap_or(Acks::Durable),
+                    submission: self,
+                    now,
+                    routed,
+                    limits,
+                    routing_count,
+                })
+            }
+            Err(error) => {
+                if let Some(pipeline) = &self.pipeline {
+                    pipeline.break_off();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn check_and_route(
+        &self,
+        core: &Core,
+    ) -> Result<(Arc<TopicNow>, Routed, RecordLimits, u32), Error> {
+        if let Some(error) = self.pipeline.as_ref().and_then(Pipelined::broken) {
+            return Err(error);
+        }
+        let topic = &self.topic;
+        if let Some(producer) = &self.producer {
+            topic.epochs().check(producer)?;
+        }
+        let now = topic.now();
+        let count = now.info.spec.partition_count;
+        let routing_count = self.producer.as_ref().map_or(count, |producer| {
+            let before = &now.routed_before;
+            before.routing_count(producer.id, producer.sequence, count)
+        });
+        let placement = match self.request.partition {
+            Some(partition) if (partition as usize) < now.partitions.len() => {
+                Placement::Fixed(partition)
+            }
+            Some(partition) => return Err(topic.no_partition(partition, &now)),
+            None => Placement::ByKey {
+                partition_count: routing_count,
+                keyless: match &self.producer {
+                    Some(producer) => keyless_partition(producer, routing_count),
+                    None => topic.next_keyless(&now),
+                },
+            },
+        };
+        let (routed, limits) = scan(core, &now, &self.request.records, placement)?;
+        for part in &routed.parts {
+            let partition = &now.partitions[part.partition as usize];
+            if let Some(refusal) = partition.refusal() {
+                return Err(refusal);
+            }
+            // What a full partition holds already it tells all the same.
+            if self.producer.is_none() {
+                retention::refuse_if_full(core, partition)?;
+            }
+        }
+        core.reserve.check()?;
+        Ok((now, routed, limits, routing_count))
+    }
+}
+
+impl Prepared {
+    /// Queues the parts; the answer goes to `sender`.
+    fn queue(
+        self,
+        core: &Core,
+        inside: Option<Inside>,
+        sender: oneshot::Sender<Result<Produced, Error>>,
+    ) {
+        let Submission {
+            topic,
+            request,
+            producer,
+            permit,
+            pipeline,
+        } = self.submission;
+        let fenced = producer.map(|batch| Fenced {
+            batch,
+            epochs: Arc::clone(topic.epochs()),
+        });
+        let answers = ProduceAnswer::new(&self.routed, sender, (permit, inside));
+        for (index, part) in self.routed.parts.into_iter().enumerate() {
+            let job = AppendJob {
+                request: request.records.clone(),
+                runs: part.runs,
+                record_count: part.record_count,
+                routing_count: self.routing_count,
+                limits: self.limits,
+                acks: self.acks,
+                producer: fenced.clone(),
+                expected_offset: request.expected_offset.map(Offset::new),
+                pipeline: pipeline.clone(),
+                done: answers.part(index),
+            };
+            core.appends
+                .submit(&self.now.partitions[part.partition as usize], job);
+        }
+    }
 }
 
 /// Checks the records of a request and finds out where they go.
 fn scan(
     core: &Core,
-    topic: &Topic,
     now: &TopicNow,
-    request: &ProduceRequest,
+    records: &Bytes,
+    placement: Placement,
 ) -> Result<(Routed, RecordLimits), Error> {
     let limits = &core.config.limits;
-    if request.records.is_empty() {
+    if records.is_empty() {
         return Err(invalid("records", "a request has at least one record"));
     }
     let most = limits.max_request_bytes;
-    if request.records.len() > most as usize {
-        let bytes = request.records.len();
+    if records.len() > most as usize {
+        let bytes = records.len();
         let detail = format!("{bytes} bytes of records are more than the {most} allowed");
         return Err(invalid("records", detail));
     }
-    let placement = match request.partition {
-        Some(partition) if (partition as usize) < now.partitions.len() => {
-            Placement::Fixed(partition)
-        }
-        Some(partition) => return Err(topic.no_partition(partition, now)),
-        None => Placement::ByKey {
-            partition_count: now.info.spec.partition_count,
-            keyless: topic.next_keyless(now),
-        },
-    };
+    let spec = &now.info.spec;
     let record_limits = RecordLimits {
-        max_record_bytes: now
-            .info
-            .spec
-            .max_record_bytes
-            .unwrap_or(limits.max_record_bytes),
+        max_record_bytes: spec.max_record_bytes.unwrap_or(limits.max_record_bytes),
         max_records: limits.max_records_per_request,
     };
     let latest_ms = core.env.clock.now_ms().saturating_add(MAX_AHEAD_MS);
-    let routed = route(
-        &request.records,
-        &record_limits,
-        placement,
-        |index, record| {
-            if record.timestamp_ms > latest_ms {
-                return Err(invalid(
-                    format!("records[{index}].timestamp_ms"),
-                    "it is more than an hour ahead of the broker's clock",
-                ));
-            }
-            Ok(())
-        },
-    )?;
+    let routed = route(records, &record_limits, placement, |index, record| {
+        if record.timestamp_ms > latest_ms {
+            return Err(invalid(
+                format!("records[{index}].timestamp_ms"),
+                "it is more than an hour ahead of the broker's clock",
+            ));
+        }
+        Ok(())
+    })?;
     Ok((routed, record_limits))
 }

@@ -8,14 +8,19 @@ use flowstone_log::{MakeRoom, Retention};
 
 use crate::core::Core;
 use crate::partition::Partition;
+use crate::producers;
 use crate::topics::{Topic, TopicNow};
 use crate::{Error, Overflow};
 
-/// Applies the retention of all topics. True if anything was removed.
-pub(crate) fn apply(core: &Core) -> bool {
+/// Applies the retention of all topics, and forgets producers that are idle. True if anything was
+/// removed.
+pub(crate) fn apply(core: &Arc<Core>) -> bool {
     let mut removed = false;
     for topic in core.topics.all() {
         let now = topic.now();
+        for partition in &now.partitions {
+            expire_producers(core, partition);
+        }
         let spec = &now.info.spec;
         if spec.retention_ms.is_none() && spec.retention_bytes.is_none() {
             continue;
@@ -29,6 +34,8 @@ pub(crate) fn apply(core: &Core) -> bool {
     }
     if !core.is_dead() {
         core.reserve.look();
+        core.housekeeping
+            .add(producers::forget_idle(Arc::clone(core)));
     }
     removed
 }
@@ -81,6 +88,13 @@ fn needed_by_nobody_below(core: &Core, topic: &Topic, partition: &Partition) -> 
     let read = offsets.and_then(|log| log.state().read_by_all(topic.id(), partition.index()));
     let read = read.unwrap_or(0).min(partition.high_watermark());
     Offset::new(read.max(partition.log_start_offset()))
+}
+
+fn expire_producers(core: &Core, partition: &Partition) {
+    let retention_ms = i64::try_from(core.config.producer_retention_ms).unwrap_or(i64::MAX);
+    if let Some(log) = partition.log().as_mut() {
+        log.expire_producers(core.append_clock.least_ms(retention_ms), retention_ms);
+    }
 }
 
 fn apply_to(core: &Core, partition: &Partition, retention: Retention) -> bool {

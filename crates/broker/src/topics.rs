@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::partition::{Label, Partition};
+use crate::producers::{Epochs, Gate, RoutedBefore};
 use crate::{Error, TopicInfo};
 
 /// A topic.
@@ -23,6 +24,8 @@ pub(crate) struct Topic {
     changed: watch::Sender<u64>,
     deleted: AtomicBool,
     next_keyless: AtomicU32,
+    epochs: Arc<Epochs>,
+    gate: Arc<Gate>,
 }
 
 /// What can change of a topic. Whoever holds one sees settings and partitions that belong together.
@@ -30,21 +33,31 @@ pub(crate) struct Topic {
 pub(crate) struct TopicNow {
     pub(crate) info: TopicInfo,
     pub(crate) partitions: Vec<Arc<Partition>>,
+    /// What was routed by fewer partitions.
+    pub(crate) routed_before: Arc<RoutedBefore>,
 }
 
 impl Topic {
     /// A topic that has its partitions still to come.
     pub(crate) fn new(info: TopicInfo) -> Self {
+        Self::with_epochs(info, Epochs::default())
+    }
+
+    /// The same, where producers were opened.
+    pub(crate) fn with_epochs(info: TopicInfo, epochs: Epochs) -> Self {
         Self {
             name: info.spec.name.as_str().into(),
             id: info.id,
             now: RwLock::new(Arc::new(TopicNow {
                 info,
                 partitions: Vec::new(),
+                routed_before: Arc::default(),
             })),
             changed: watch::Sender::new(0),
             deleted: AtomicBool::new(false),
             next_keyless: AtomicU32::new(0),
+            epochs: Arc::new(epochs),
+            gate: Arc::default(),
         }
     }
 
@@ -80,6 +93,16 @@ impl Topic {
     /// How many partitions it has now.
     pub(crate) fn partition_count(&self) -> u32 {
         self.now.read().expect(NO_PANIC).partitions.len() as u32
+    }
+
+    /// The epochs of its producers.
+    pub(crate) fn epochs(&self) -> &Arc<Epochs> {
+        &self.epochs
+    }
+
+    /// Where requests with a producer go in.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     /// One of its partitions.

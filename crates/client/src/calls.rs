@@ -270,6 +270,27 @@ impl Client {
         .await
     }
 
+    /// Opens a producer of a topic: older processes of this id are refused from now on. Answers its
+    /// epoch and the highest sequence that the broker has seen. [`Client::producer`] with an id does
+    /// it by itself.
+    ///
+    /// # Errors
+    /// `TOPIC_NOT_FOUND`, `CORRUPT_SEGMENT` while a partition is offline, or what the connection
+    /// said.
+    pub async fn open_producer(&self, topic: &str, id: &str) -> Result<(i32, i64)> {
+        let request = proto::OpenProducerRequest {
+            topic: topic.to_owned(),
+            id: id.to_owned(),
+        };
+        let opened = self
+            .call(|client| {
+                let request = request.clone();
+                async move { client.log().open_producer(request).await }
+            })
+            .await?;
+        Ok((opened.epoch, opened.last_sequence))
+    }
+
     /// Stores how far a group has read, durably. The response names the cursors that were not
     /// stored since another member holds their partitions now.
     ///

@@ -31,6 +31,12 @@ pub mod reason {
     pub const OFFSET_TRIMMED: &str = "OFFSET_TRIMMED";
     /// What is on disk is not what was written.
     pub const CORRUPT_SEGMENT: &str = "CORRUPT_SEGMENT";
+    /// Another process has opened this producer since, or it was forgotten.
+    pub const STALE_PRODUCER: &str = "STALE_PRODUCER";
+    /// The broker does not remember any more whether the request was appended.
+    pub const SEQUENCE_TOO_OLD: &str = "SEQUENCE_TOO_OLD";
+    /// The partition's next offset is not the one that was expected.
+    pub const OFFSET_MISMATCH: &str = "OFFSET_MISMATCH";
     /// The group has members.
     pub const GROUP_ACTIVE: &str = "GROUP_ACTIVE";
     /// The session has ended: its partitions belong to others.

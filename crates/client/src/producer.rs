@@ -12,9 +12,10 @@ use flowstone_proto::v1 as proto;
 use prost::Message;
 use tokio::task::JoinHandle;
 use tonic::Code;
+use uuid::Uuid;
 
 pub use batch::{Appended, Delivery};
-use driver::{Driver, Repeat, RequestShape};
+use driver::{Driver, Identity, Repeat, RequestShape};
 pub use queue::ProducerTotals;
 use queue::{Bounds, Queue};
 
@@ -24,8 +25,11 @@ use crate::{Client, Error, Result, reason};
 const RECORD_BYTES: usize = 1 << 20;
 const REQUEST_BYTES: usize = 3 << 20;
 const RECORDS_PER_REQUEST: u32 = 65_536;
-/// Room in a request for its envelope, beside the records and the fields after them.
-const ENVELOPE_BYTES: usize = 16;
+/// Room in a request for its envelope and its numbers, beside the records, the fields that all
+/// requests have, and the producer's id.
+const ENVELOPE_BYTES: usize = 64;
+/// More requests are not left unanswered, though the broker may remember more.
+const UNANSWERED_REQUESTS: usize = 1_024;
 
 /// Describes a producer; [`ProducerBuilder::build`] starts it.
 #[derive(Clone, Debug)]
@@ -38,6 +42,20 @@ pub struct ProducerBuilder {
     partition: Option<i32>,
     acks: proto::Acks,
     repeat: Repeat,
+    who: Who,
+    resume: bool,
+    expected_offset: Option<i64>,
+}
+
+/// How the broker knows the producer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Who {
+    /// By an id that nobody else has.
+    Anyone,
+    /// By a name that survives restarts.
+    Named(String),
+    /// Not at all.
+    Nobody,
 }
 
 impl ProducerBuilder {
@@ -54,7 +72,52 @@ impl ProducerBuilder {
                 unknown: false,
                 within: Duration::from_secs(120),
             },
+            who: Who::Anyone,
+            resume: false,
+            expected_offset: None,
         }
+    }
+
+    /// A name for a producer that outlives its process: 1 to 128 bytes, the same after a restart.
+    /// Building it ends what an older process of the same name does, and its records are numbered on
+    /// from [`Producer::last_sequence`]. Without a name repeats are safe within this process only.
+    ///
+    /// With a name and no [`partition`](Self::partition) each record travels in a request of its
+    /// own, so that a restart can repeat exactly what is unsure.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.who = Who::Named(id.into());
+        self
+    }
+
+    /// With an [`id`](Self::id): begins with the first record of which the broker cannot be sure
+    /// that an earlier process was told of it. Send the same records from
+    /// [`Producer::next_sequence`] on again; those that are there are not appended twice.
+    #[must_use]
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// With `false` the broker does not remember what was sent, and a repeat may append twice. By
+    /// default each record is appended once, whatever is lost on the way.
+    #[must_use]
+    pub fn idempotent(mut self, idempotent: bool) -> Self {
+        match (idempotent, &self.who) {
+            (false, _) => self.who = Who::Nobody,
+            (true, Who::Nobody) => self.who = Who::Anyone,
+            (true, _) => {}
+        }
+        self
+    }
+
+    /// Appends only if the first record gets this offset and each other one the next: as long as
+    /// nobody else appends to the partition, which has to be named. Others fail as
+    /// `OFFSET_MISMATCH`.
+    #[must_use]
+    pub fn expected_offset(mut self, offset: i64) -> Self {
+        self.expected_offset = Some(offset);
+        self
     }
 
     /// How large a request grows before it is sent, in bytes of encoded records: 256 KiB unless
@@ -96,10 +159,11 @@ impl ProducerBuilder {
         self
     }
 
-    /// What becomes of a request that was sent and not answered, as after a lost connection. By
-    /// default its records are reported as `OUTCOME_UNKNOWN`: they may or may not be appended.
-    /// With `true` it is repeated, which may append its records twice. A request that was surely
-    /// not appended is repeated in either case.
+    /// Only for a producer that is not [`idempotent`](Self::idempotent): what becomes of a request
+    /// that was sent and not answered, as after a lost connection. By default its records are
+    /// reported as `OUTCOME_UNKNOWN`: they may or may not be appended. With `true` it is repeated,
+    /// which may append its records twice. A request that was surely not appended is repeated in
+    /// either case.
     #[must_use]
     pub fn retry_unknown(mut self, retry: bool) -> Self {
         self.repeat.unknown = retry;
@@ -120,37 +184,104 @@ impl ProducerBuilder {
     /// # Errors
     /// `TOPIC_NOT_FOUND`, or what the connection said.
     pub async fn build(self) -> Result<Producer> {
+        if self.expected_offset.is_some() && self.partition.is_none() {
+            let why = "an expected offset needs a partition: each has offsets of its own";
+            return Err(Error::local(Code::InvalidArgument, None, why));
+        }
         let limits = self.client.cluster().await?.limits.unwrap_or_default();
         let (topic, _) = self.client.get_topic(&self.topic).await?;
+        let opened = self.open(positive(limits.producer_window)).await?;
+        let one_by_one = matches!(self.who, Who::Named(_)) && self.partition.is_none();
 
         let tail = codec::request_tail(&self.topic, self.partition, self.acks);
+        let id_bytes = opened.identity.as_ref().map_or(0, |who| who.id.len());
         let request_bytes = positive(limits.max_request_bytes).unwrap_or(REQUEST_BYTES);
-        let run_bytes_max = request_bytes.saturating_sub(tail.len() + ENVELOPE_BYTES);
+        let run_bytes_max = request_bytes.saturating_sub(tail.len() + id_bytes + ENVELOPE_BYTES);
         let record_bytes = positive(limits.max_record_bytes).unwrap_or(RECORD_BYTES);
         let record_bytes = topic
             .max_record_bytes
             .and_then(positive)
             .map_or(record_bytes, |of_topic| of_topic.min(record_bytes));
+        let batch_records = positive(limits.max_records_per_request)
+            .and_then(|count| u32::try_from(count).ok())
+            .unwrap_or(RECORDS_PER_REQUEST);
         let bounds = Bounds {
             record_bytes_max: record_bytes,
             run_bytes_max,
             batch_bytes: self.batch_bytes.min(run_bytes_max),
-            batch_records: positive(limits.max_records_per_request)
-                .and_then(|count| u32::try_from(count).ok())
-                .unwrap_or(RECORDS_PER_REQUEST),
+            batch_records: if one_by_one { 1 } else { batch_records },
             linger: self.linger,
         };
-        let queue = Arc::new(Queue::new(bounds, self.in_flight_bytes));
+        let queue = Arc::new(Queue::new(bounds, self.in_flight_bytes, opened.before));
+        let repeat = Repeat {
+            unknown: self.repeat.unknown || opened.identity.is_some(),
+            ..self.repeat
+        };
         let request = RequestShape {
             tail,
             names_partition: self.partition.is_some(),
+            identity: opened.identity,
+            // The numbers of a resumed producer do not begin with its first record.
+            expected_offset: self.expected_offset.map(|first| first - opened.before),
         };
-        let driver = Driver::new(self.client, Arc::clone(&queue), request, self.repeat);
+        let driver = Driver::new(self.client, Arc::clone(&queue), request, repeat);
         Ok(Producer {
             topic: self.topic,
+            last_sequence: opened.last_sequence,
+            next_sequence: opened.before + 1,
             queue,
             driver: Some(tokio::spawn(driver.run())),
         })
+    }
+}
+
+/// A producer as the broker knows it when it begins.
+#[derive(Debug, Default)]
+struct Opened {
+    identity: Option<Identity>,
+    last_sequence: i64,
+    /// How many records came before the first one.
+    before: i64,
+}
+
+impl ProducerBuilder {
+    /// `window` is `None` where the broker is too old to remember anything.
+    async fn open(&self, window: Option<usize>) -> Result<Opened> {
+        let window = window.map(|window| window.min(UNANSWERED_REQUESTS));
+        match (&self.who, window) {
+            (Who::Named(id), Some(window)) => {
+                let (epoch, last_sequence) = self.client.open_producer(&self.topic, id).await?;
+                let before = match (self.resume, self.partition) {
+                    (false, _) | (true, Some(_)) => last_sequence,
+                    // Answers come in order, so that no more than a window was unanswered.
+                    (true, None) => (last_sequence - window as i64).max(0),
+                };
+                let identity = Identity {
+                    id: id.clone(),
+                    epoch,
+                    window,
+                };
+                Ok(Opened {
+                    identity: Some(identity),
+                    last_sequence,
+                    before,
+                })
+            }
+            (Who::Named(_), None) => Err(Error::local(
+                Code::Unimplemented,
+                None,
+                "the broker is of a version that knows no producers by id",
+            )),
+            (Who::Anyone, Some(window)) => Ok(Opened {
+                identity: Some(Identity {
+                    id: Uuid::new_v4().to_string(),
+                    epoch: 0,
+                    window,
+                }),
+                ..Opened::default()
+            }),
+            (Who::Anyone, None) | (Who::Nobody, _) => Ok(Opened::default()),
+        }
     }
 }
 
@@ -162,6 +293,8 @@ impl ProducerBuilder {
 #[derive(Debug)]
 pub struct Producer {
     topic: String,
+    last_sequence: i64,
+    next_sequence: i64,
     queue: Arc<Queue>,
     driver: Option<JoinHandle<()>>,
 }
@@ -229,6 +362,19 @@ impl Producer {
     /// How many records were acknowledged, refused, or left unknown so far.
     pub fn totals(&self) -> ProducerTotals {
         self.queue.totals()
+    }
+
+    /// The number of the last record of this [`id`](ProducerBuilder::id) that the broker had seen when
+    /// the producer was built: how many there were, unless some were left out. Without an id 0.
+    pub fn last_sequence(&self) -> i64 {
+        self.last_sequence
+    }
+
+    /// The number of the first record that is sent, from 1. With
+    /// [`resume`](ProducerBuilder::resume) some up to [`Producer::last_sequence`] are sent again:
+    /// all before this one were acknowledged to somebody.
+    pub fn next_sequence(&self) -> i64 {
+        self.next_sequence
     }
 
     /// The largest record that the topic takes, in encoded bytes.

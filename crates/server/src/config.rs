@@ -55,6 +55,8 @@ pub struct ServerConfig {
     pub scrub_bytes_per_second: u64,
     /// How often all of them are read at most, in milliseconds.
     pub scrub_interval_ms: u64,
+    /// How long a producer that appends nothing is remembered, in milliseconds.
+    pub producer_retention_ms: u64,
 
     /// How long members of groups may take.
     pub groups: GroupConfig,
@@ -105,6 +107,7 @@ impl Default for ServerConfig {
             scrub_bytes_per_second: broker.scrub_bytes_per_second,
             scrub_interval_ms: broker.scrub_interval_ms,
             groups: broker.groups,
+            producer_retention_ms: broker.producer_retention_ms,
             limits: broker.limits,
             http2: Http2Config::default(),
         }
@@ -172,6 +175,7 @@ impl ServerConfig {
             disk_reserve_bytes: self.disk_reserve_bytes,
             scrub_bytes_per_second: self.scrub_bytes_per_second,
             scrub_interval_ms: self.scrub_interval_ms,
+            producer_retention_ms: self.producer_retention_ms,
             ..BrokerConfig::new(self.data_dir.clone())
         }
     }

@@ -75,6 +75,7 @@ fn broker_with(requests: u32, dir: &std::path::Path) -> Broker {
             partition: Some(0),
             acks: Some(Acks::Written),
             records: records.clone(),
+            ..ProduceRequest::default()
         };
         run(&broker, broker.produce(request)).expect("appended");
     }

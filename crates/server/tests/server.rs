@@ -16,6 +16,8 @@ mod metrics;
 mod produce;
 #[path = "server/produce_stream.rs"]
 mod produce_stream;
+#[path = "server/producers.rs"]
+mod producers;
 #[path = "server/refusals.rs"]
 mod refusals;
 #[path = "server/start.rs"]

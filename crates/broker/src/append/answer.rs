@@ -6,10 +6,14 @@ use flowstone_log::Appended;
 use tokio::sync::oneshot;
 
 use crate::append::Done;
+use crate::producers::Inside;
 use crate::route::Routed;
-use crate::{AppendedRun, Error, Permit};
+use crate::{AppendedRun, Error, Permit, Produced};
 
-type Answer = Result<Vec<AppendedRun>, Error>;
+type Answer = Result<Produced, Error>;
+
+/// What a request holds until it is answered.
+pub(crate) type Held = (Permit, Option<Inside>);
 
 /// The answer to one produce request, as far as it is known.
 #[derive(Debug)]
@@ -18,20 +22,19 @@ pub(crate) struct ProduceAnswer(Mutex<State>);
 #[derive(Debug)]
 struct State {
     /// Of each part: the partition, and what became of it.
-    parts: Vec<(u32, Option<Result<u64, Error>>)>,
+    parts: Vec<(u32, Option<Result<Appended, Error>>)>,
     /// How many outcomes are missing.
     missing: usize,
     /// See [`Routed::order`].
     order: Vec<(u32, u32)>,
     /// Gone once it was answered.
-    waiter: Option<(oneshot::Sender<Answer>, Permit)>,
+    waiter: Option<(oneshot::Sender<Answer>, Held)>,
 }
 
 impl ProduceAnswer {
-    /// Makes the answer to a routed request, and the end that the caller waits at.
-    pub(crate) fn new(routed: &Routed, permit: Permit) -> (Arc<Self>, oneshot::Receiver<Answer>) {
-        let (sender, receiver) = oneshot::channel();
-        let answer = Self(Mutex::new(State {
+    /// Makes the answer to a routed request, which goes to `sender`.
+    pub(crate) fn new(routed: &Routed, sender: oneshot::Sender<Answer>, held: Held) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(State {
             parts: routed
                 .parts
                 .iter()
@@ -39,9 +42,8 @@ impl ProduceAnswer {
                 .collect(),
             missing: routed.parts.len(),
             order: routed.order.clone(),
-            waiter: Some((sender, permit)),
-        }));
-        (Arc::new(answer), receiver)
+            waiter: Some((sender, held)),
+        })))
     }
 
     /// What a worker calls with the outcome of a part.
@@ -55,15 +57,17 @@ impl ProduceAnswer {
             .0
             .lock()
             .expect("nothing panics with an answer in hand");
-        state.parts[part].1 = Some(outcome.map(|appended| appended.base_offset.get()));
+        state.parts[part].1 = Some(outcome);
         state.missing -= 1;
         if state.missing > 0 {
             return;
         }
-        if let Some((sender, permit)) = state.waiter.take() {
-            drop(permit);
+        if let Some((sender, held)) = state.waiter.take() {
+            let answer = state.sum_up();
+            drop(state);
+            drop(held);
             // A caller that has gone away hears nothing; its records are there all the same.
-            let _ = sender.send(state.sum_up());
+            let _ = sender.send(answer);
         }
     }
 }
@@ -73,9 +77,13 @@ impl State {
     fn sum_up(&mut self) -> Answer {
         let mut next = Vec::with_capacity(self.parts.len());
         let mut gravest: Option<Error> = None;
+        let mut duplicate = true;
         for (partition, outcome) in std::mem::take(&mut self.parts) {
             match outcome.expect("no outcome is missing") {
-                Ok(base_offset) => next.push((partition, base_offset)),
+                Ok(appended) => {
+                    duplicate &= appended.duplicate;
+                    next.push((partition, appended.base_offset.get()));
+                }
                 Err(error) => {
                     let graver = matches!(error, Error::OutcomeUnknown { .. });
                     if graver || gravest.is_none() {
@@ -96,7 +104,10 @@ impl State {
                 record_count,
             }
         });
-        Ok(runs.collect())
+        Ok(Produced {
+            runs: runs.collect(),
+            duplicate,
+        })
     }
 }
 
@@ -119,21 +130,27 @@ mod tests {
         }
     }
 
-    fn appended(base_offset: u64, record_count: u32) -> Result<Appended, Error> {
+    fn appended(base_offset: u64, record_count: u32, duplicate: bool) -> Result<Appended, Error> {
         Ok(Appended {
             base_offset: Offset::new(base_offset),
             record_count,
             append_ms: 0,
-            duplicate: false,
+            duplicate,
         })
+    }
+
+    fn answer() -> (Arc<ProduceAnswer>, oneshot::Receiver<Answer>) {
+        let (sender, waiter) = oneshot::channel();
+        let held = (Permit::unlimited(), None);
+        (ProduceAnswer::new(&routed(), sender, held), waiter)
     }
 
     #[test]
     fn runs_come_in_the_order_of_the_request() {
-        let (answer, mut waiter) = ProduceAnswer::new(&routed(), Permit::unlimited());
-        answer.part(1)(appended(7, 1));
+        let (answer, mut waiter) = answer();
+        answer.part(1)(appended(7, 1, true));
         assert!(waiter.try_recv().is_err(), "one part is still missing");
-        answer.part(0)(appended(100, 5));
+        answer.part(0)(appended(100, 5, false));
         let run = |partition, base_offset, record_count| AppendedRun {
             partition,
             base_offset,
@@ -141,13 +158,24 @@ mod tests {
         };
         assert_eq!(
             waiter.try_recv(),
-            Ok(Ok(vec![run(4, 100, 2), run(1, 7, 1), run(4, 102, 3)]))
+            Ok(Ok(Produced {
+                runs: vec![run(4, 100, 2), run(1, 7, 1), run(4, 102, 3)],
+                duplicate: false,
+            }))
         );
     }
 
     #[test]
+    fn only_what_was_there_as_a_whole_is_a_duplicate() {
+        let (answer, mut waiter) = answer();
+        answer.part(0)(appended(100, 5, true));
+        answer.part(1)(appended(7, 1, true));
+        assert!(waiter.try_recv().unwrap().unwrap().duplicate);
+    }
+
+    #[test]
     fn an_unknown_outcome_outweighs_a_refusal() {
-        let (answer, mut waiter) = ProduceAnswer::new(&routed(), Permit::unlimited());
+        let (answer, mut waiter) = answer();
         let unknown = Error::OutcomeUnknown {
             detail: "sync".to_owned(),
         };

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use flowstone_format::RecordLimits;
-use flowstone_log::{Appended, Batch};
+use flowstone_format::{Offset, RecordLimits};
+use flowstone_log::{Appended, Batch, ProducerBatch};
 
+use crate::producers::Epochs;
 use crate::{Acks, Error};
 
 /// Called once with the outcome.
@@ -28,10 +29,28 @@ pub(crate) struct AppendJob {
     pub(crate) limits: RecordLimits,
     /// When to answer.
     pub(crate) acks: Acks,
+    /// Whose request it is, if it may be repeated.
+    pub(crate) producer: Option<Fenced>,
+    /// What the next offset has to be.
+    pub(crate) expected_offset: Option<Offset>,
     /// Set if nothing may be appended after an earlier request that failed.
     pub(crate) pipeline: Option<Pipelined>,
     /// Whom to answer.
     pub(crate) done: Done,
+}
+
+/// A producer's request, and the epochs that it has to pass with the log in hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Fenced {
+    pub(crate) batch: ProducerBatch,
+    pub(crate) epochs: Arc<Epochs>,
+}
+
+impl Fenced {
+    /// Fails if the producer was opened since.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        self.epochs.check(&self.batch)
+    }
 }
 
 impl AppendJob {
@@ -49,8 +68,8 @@ impl AppendJob {
             append_ms: now_ms,
             routing_count: self.routing_count,
             limits: &self.limits,
-            producer: None,
-            expected_offset: None,
+            producer: self.producer.as_ref().map(|producer| producer.batch),
+            expected_offset: self.expected_offset,
         }
     }
 

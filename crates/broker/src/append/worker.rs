@@ -45,9 +45,10 @@ fn work(core: &Core, partition: Arc<Partition>) {
     core.appends.give_back(partition);
 }
 
-/// A request that is staged but not yet answered.
+/// A request that is answered with the group: it is staged, or what it is told of the log has to be
+/// durable first.
 struct Waiting {
-    appended: Appended,
+    outcome: Result<Appended, Error>,
     /// Bytes of its records.
     bytes: usize,
     acks: Acks,
@@ -124,9 +125,15 @@ fn count(core: &Core, partition: &Partition, group: &[Waiting], took: Duration) 
     }
     counters.group_requests.add(group.len() as u64);
     for waiting in group {
-        let records = u64::from(waiting.appended.record_count);
-        counters.appended_records.add(records);
-        counters.appended_bytes.add(waiting.bytes as u64);
+        match &waiting.outcome {
+            Ok(appended) if appended.duplicate => counters.duplicate_requests.add(1),
+            Ok(appended) => {
+                let records = u64::from(appended.record_count);
+                counters.appended_records.add(records);
+                counters.appended_bytes.add(waiting.bytes as u64);
+            }
+            Err(_) => {}
+        }
     }
 }
 
@@ -151,6 +158,21 @@ fn unusable(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Opti
     partition.refusal()
 }
 
+/// The log of a partition of which nothing is under way, recovered first if it waits for that.
+pub(crate) fn settled<'a>(
+    core: &Core,
+    partition: &Partition,
+    guard: &'a mut Option<Log>,
+) -> Result<&'a mut Log, Error> {
+    if core.is_dead() {
+        return Err(Error::ShuttingDown);
+    }
+    match unusable(core, partition, guard) {
+        Some(error) => Err(error),
+        None => Ok(guard.as_mut().expect("it is usable")),
+    }
+}
+
 /// Stages the requests one after the other. An error means that the log takes nothing more.
 fn stage(
     core: &Core,
@@ -173,13 +195,17 @@ fn stage(
     let now_ms = core.append_clock.stamp_ms();
     let mut jobs = jobs.into_iter();
     while let Some(job) = jobs.next() {
-        if let Some(error) = job.pipeline.as_ref().and_then(Pipelined::broken) {
+        let broken = job.pipeline.as_ref().and_then(Pipelined::broken);
+        let stale = || job.producer.as_ref()?.check().err();
+        if let Some(error) = broken.or_else(stale) {
             job.refuse(error);
             continue;
         }
         // Again, since many requests may have come in at the same time: what is there when the limit is
         // reached is at most one request more.
-        if let Some(full) = partition.full_at(log.size_bytes()) {
+        if let Some(full) = partition.full_at(log.size_bytes())
+            && !is_duplicate(log, &job, now_ms)
+        {
             core.housekeeping.look_for_room(partition);
             job.refuse(full);
             continue;
@@ -190,18 +216,19 @@ fn stage(
             log.append(&job.batch(now_ms))
         };
         match appended {
-            Ok(appended) => waiting.push(Waiting {
-                appended,
-                bytes: job.bytes(),
-                acks: job.acks,
-                pipeline: job.pipeline,
-                done: Some(job.done),
-            }),
+            Ok(appended) => waiting.push(Waiting::new(job, Ok(appended))),
             Err(error) if log.is_poisoned() || matches!(error, LogError::SyncFailed { .. }) => {
                 for job in std::iter::once(job).chain(jobs) {
                     job.refuse(partition.append_error(&error));
                 }
                 return Err(error);
+            }
+            Err(
+                error @ (LogError::SequenceReused { .. }
+                | LogError::SequenceTooOld { .. }
+                | LogError::OffsetMismatch { .. }),
+            ) => {
+                waiting.push(Waiting::refused(job, partition.append_error(&error)));
             }
             Err(error @ LogError::Io { .. }) => job.refuse(Error::Internal {
                 detail: error.to_string(),
@@ -217,6 +244,11 @@ fn stage(
     Ok(())
 }
 
+/// Whether the request was appended before, so that it takes no space.
+fn is_duplicate(log: &Log, job: &AppendJob, now_ms: i64) -> bool {
+    job.producer.is_some() && matches!(log.check(&job.batch(now_ms)), Ok(Some(_)))
+}
+
 /// Writes and syncs what was staged; `None` if that is nothing.
 fn commit(log: &mut Log, waiting: &mut [Waiting]) -> Result<Option<Durable>, LogError> {
     if waiting.is_empty() {
@@ -224,7 +256,7 @@ fn commit(log: &mut Log, waiting: &mut [Waiting]) -> Result<Option<Durable>, Log
     }
     log.write()?;
     for waiting in waiting {
-        if waiting.acks == Acks::Written {
+        if waiting.acks == Acks::Written && waiting.outcome.is_ok() {
             waiting.answer_now();
         }
     }
@@ -232,9 +264,27 @@ fn commit(log: &mut Log, waiting: &mut [Waiting]) -> Result<Option<Durable>, Log
 }
 
 impl Waiting {
+    fn new(job: AppendJob, outcome: Result<Appended, Error>) -> Self {
+        Self {
+            outcome,
+            bytes: job.bytes(),
+            acks: job.acks,
+            pipeline: job.pipeline,
+            done: Some(job.done),
+        }
+    }
+
+    /// Nothing later of its pipeline is appended, though it is answered only with the group.
+    fn refused(job: AppendJob, refusal: Error) -> Self {
+        if let Some(pipeline) = &job.pipeline {
+            pipeline.break_off();
+        }
+        Self::new(job, Err(refusal))
+    }
+
     fn answer_now(&mut self) {
         if let Some(done) = self.done.take() {
-            done(Ok(self.appended));
+            done(self.outcome.clone());
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{Acks, Overflow};
 /// A command of the metadata log.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct MetadataCommand {
-    #[prost(oneof = "Kind", tags = "1, 2, 3")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -22,6 +22,10 @@ pub(crate) enum Kind {
     Update(UpdateTopic),
     #[prost(message, tag = "3")]
     Delete(DeleteTopic),
+    #[prost(message, tag = "4")]
+    OpenProducer(OpenProducer),
+    #[prost(message, tag = "5")]
+    ForgetProducers(ForgetProducers),
 }
 
 /// Makes a topic. Its partitions get the next ids.
@@ -64,6 +68,31 @@ pub(crate) struct UpdateTopic {
 pub(crate) struct DeleteTopic {
     #[prost(bytes = "vec", tag = "1")]
     pub(crate) id: Vec<u8>,
+}
+
+/// Raises the epoch of a producer in a topic.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct OpenProducer {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) topic: Vec<u8>,
+    /// The hash of its id, 16 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) producer: Vec<u8>,
+    /// Greater than any that it had.
+    #[prost(int32, tag = "3")]
+    pub(crate) epoch: i32,
+    #[prost(int64, tag = "4")]
+    pub(crate) opened_ms: i64,
+}
+
+/// Forgets producers of a topic that were idle for long. Their epochs are not given out again.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ForgetProducers {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) topic: Vec<u8>,
+    /// The hashes of their ids, 16 bytes each.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub(crate) producers: Vec<Vec<u8>>,
 }
 
 /// What can be changed of a topic.
@@ -147,6 +176,22 @@ impl From<DeleteTopic> for MetadataCommand {
     fn from(command: DeleteTopic) -> Self {
         Self {
             kind: Some(Kind::Delete(command)),
+        }
+    }
+}
+
+impl From<OpenProducer> for MetadataCommand {
+    fn from(command: OpenProducer) -> Self {
+        Self {
+            kind: Some(Kind::OpenProducer(command)),
+        }
+    }
+}
+
+impl From<ForgetProducers> for MetadataCommand {
+    fn from(command: ForgetProducers) -> Self {
+        Self {
+            kind: Some(Kind::ForgetProducers(command)),
         }
     }
 }

@@ -8,8 +8,10 @@ use uuid::Uuid;
 
 use crate::internal::StateMachine;
 use crate::metadata::command::{
-    CreateTopic, DeleteTopic, Kind, MetadataCommand, TopicSettings, UpdateTopic, topic_id,
+    CreateTopic, DeleteTopic, ForgetProducers, Kind, MetadataCommand, OpenProducer, TopicSettings,
+    UpdateTopic, topic_id,
 };
+use crate::metadata::producers::{OpenedProducers, ProducersSnapshot};
 use crate::{TopicInfo, TopicSpec};
 
 /// Ids below are those of internal logs.
@@ -22,6 +24,8 @@ pub(crate) struct MetadataState {
     next_partition: u64,
     topics: BTreeMap<Uuid, TopicState>,
     by_name: BTreeMap<String, Uuid>,
+    /// Of the topics that have or had opened producers.
+    producers: BTreeMap<Uuid, OpenedProducers>,
 }
 
 impl Default for MetadataState {
@@ -30,6 +34,7 @@ impl Default for MetadataState {
             next_partition: FIRST_TOPIC_PARTITION,
             topics: BTreeMap::new(),
             by_name: BTreeMap::new(),
+            producers: BTreeMap::new(),
         }
     }
 }
@@ -65,6 +70,8 @@ pub(crate) struct MetadataSnapshot {
     next_partition: u64,
     #[prost(message, repeated, tag = "2")]
     topics: Vec<TopicState>,
+    #[prost(message, repeated, tag = "3")]
+    producers: Vec<ProducersSnapshot>,
 }
 
 impl TopicState {
@@ -133,6 +140,16 @@ impl MetadataState {
         self.by_name.contains_key(name)
     }
 
+    /// The producers of a topic that were opened, if it ever had any.
+    pub(crate) fn producers(&self, topic: Uuid) -> Option<&OpenedProducers> {
+        self.producers.get(&topic)
+    }
+
+    /// Opened producers of all topics.
+    pub(crate) fn producer_count(&self) -> usize {
+        self.producers.values().map(OpenedProducers::len).sum()
+    }
+
     /// No id below is given out any more, though the commands that gave them out are lost.
     pub(crate) fn skip_partitions(&mut self, below: u64) {
         self.next_partition = self.next_partition.max(below);
@@ -181,8 +198,25 @@ impl MetadataState {
         let id = topic_id(&command.id)?;
         let name = self.known(id)?.name.clone();
         self.by_name.remove(&name);
-        self.topics.remove(&id);
+        self.remove(id);
         Ok(())
+    }
+
+    fn remove(&mut self, id: Uuid) {
+        self.topics.remove(&id);
+        self.producers.remove(&id);
+    }
+
+    fn open_producer(&mut self, command: &OpenProducer) -> Result<(), String> {
+        let id = topic_id(&command.topic)?;
+        self.known(id)?;
+        self.producers.entry(id).or_default().open(command)
+    }
+
+    fn forget_producers(&mut self, command: &ForgetProducers) -> Result<(), String> {
+        let id = topic_id(&command.topic)?;
+        self.known(id)?;
+        self.producers.entry(id).or_default().forget(command)
     }
 
     fn check_first(&self, first: u64) -> Result<(), String> {
@@ -209,7 +243,7 @@ impl MetadataState {
             return Err(format!("topic {:?} cannot be made", command.name));
         }
         if let Some(deleted) = self.by_name.remove(&command.name) {
-            self.topics.remove(&deleted);
+            self.remove(deleted);
         }
         self.skip_partitions(first);
         self.create(command)
@@ -249,6 +283,8 @@ impl StateMachine for MetadataState {
             Some(Kind::Create(command)) => self.create(command),
             Some(Kind::Update(command)) => self.update(command),
             Some(Kind::Delete(command)) => self.delete(command),
+            Some(Kind::OpenProducer(command)) => self.open_producer(command),
+            Some(Kind::ForgetProducers(command)) => self.forget_producers(command),
             None => Err("a command that says nothing".to_owned()),
         }
     }
@@ -265,6 +301,11 @@ impl StateMachine for MetadataState {
         MetadataSnapshot {
             next_partition: self.next_partition,
             topics: self.topics.values().cloned().collect(),
+            producers: self
+                .producers
+                .iter()
+                .map(|(topic, opened)| opened.snapshot(*topic))
+                .collect(),
         }
     }
 
@@ -289,6 +330,13 @@ impl StateMachine for MetadataState {
                 || state.topics.insert(id, topic).is_some()
             {
                 return Err("a topic stands twice in a snapshot".to_owned());
+            }
+        }
+        for producers in snapshot.producers {
+            let (topic, opened) = OpenedProducers::restore(producers)?;
+            state.known(topic)?;
+            if state.producers.insert(topic, opened).is_some() {
+                return Err("the producers of a topic stand twice in a snapshot".to_owned());
             }
         }
         Ok(state)

@@ -7,6 +7,7 @@ use flowstone_format::{Offset, PARTITIONS_DIR, PartitionId, partition_dir_name};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use crate::append::settled;
 use crate::core::Core;
 use crate::internal::{Alone, InternalLog};
 use crate::metadata::{
@@ -14,6 +15,7 @@ use crate::metadata::{
 };
 use crate::offsets::{OffsetsCommand, OffsetsState};
 use crate::partition::Partition;
+use crate::producers::RoutedBefore;
 use crate::topics::{Topic, TopicNow};
 use crate::{Error, TopicChange, TopicInfo, TopicSpec};
 
@@ -50,6 +52,7 @@ pub(crate) async fn create(
     topic.replace(TopicNow {
         info: info.clone(),
         partitions,
+        routed_before: Arc::default(),
     });
     let command = CreateTopic {
         name: info.spec.name.clone(),
@@ -81,16 +84,22 @@ pub(crate) async fn update(
         return Ok(now.info.clone());
     };
     let have = now.info.spec.partition_count;
+    // Nothing with a producer is under way while the topic grows.
+    let grows = spec.partition_count > have;
+    let closed = match grows {
+        true => Some(topic.gate().close().await),
+        false => None,
+    };
+    let routed_before = match grows {
+        true => routed_by_other(core, &now, spec.partition_count).await?,
+        false => Arc::clone(&now.routed_before),
+    };
     let added = open_added(core, &topic, have..spec.partition_count, first).await?;
     let command = UpdateTopic {
         id: topic.id().as_bytes().to_vec(),
         partition_count: spec.partition_count,
         settings,
-        first_partition: if spec.partition_count > have {
-            first.get()
-        } else {
-            0
-        },
+        first_partition: if grows { first.get() } else { 0 },
     };
     let info = TopicInfo {
         spec,
@@ -105,7 +114,12 @@ pub(crate) async fn update(
             partition.set_segment_bytes(segment_bytes);
             partition.set_full_bytes(full_bytes);
         }
-        topic.replace(TopicNow { info, partitions });
+        topic.replace(TopicNow {
+            info,
+            partitions,
+            routed_before,
+        });
+        drop(closed);
         core.housekeeping.apply_retention();
     })
     .await?;
@@ -200,6 +214,29 @@ fn trim_now(core: &Core, partition: &Partition, before: u64) -> Result<u64, Erro
     }
 }
 
+/// What the partitions remember that was routed by another number of partitions than `count`.
+async fn routed_by_other(
+    core: &Arc<Core>,
+    now: &Arc<TopicNow>,
+    count: u32,
+) -> Result<Arc<RoutedBefore>, Error> {
+    let (owner, now) = (Arc::clone(core), Arc::clone(now));
+    core.pool
+        .run(move || {
+            let mut routed = RoutedBefore::default();
+            for partition in &now.partitions {
+                let mut guard = partition.log();
+                // What cannot be appended to takes no repeat either.
+                if partition.refusal().is_none() {
+                    settled(&owner, partition, &mut guard)?;
+                }
+                partition.routed_otherwise(guard.as_ref(), count, &mut routed);
+            }
+            Ok(Arc::new(routed))
+        })
+        .await?
+}
+
 /// Opens the partitions that a change adds. Nobody else gives out ids meanwhile.
 async fn open_added(
     core: &Arc<Core>,
@@ -225,7 +262,7 @@ async fn open_added(
 }
 
 /// Appends a command; `then` happens once it is durable, also when the caller has gone away.
-async fn change(
+pub(crate) async fn change(
     core: &Arc<Core>,
     right: impl Send + 'static,
     command: impl Into<MetadataCommand>,

@@ -27,6 +27,7 @@ fn submit(broker: &Driven, partition: u32, value: &str) -> PendingProduce {
         partition: Some(partition),
         records: values([value]),
         acks: None,
+        ..ProduceRequest::default()
     };
     broker.broker.submit(request, permit).unwrap()
 }

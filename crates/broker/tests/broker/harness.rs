@@ -202,12 +202,13 @@ impl Driven {
         partition: Option<u32>,
         records: Bytes,
     ) -> Result<Vec<AppendedRun>, Error> {
-        self.wait(self.broker.produce(ProduceRequest {
+        let request = ProduceRequest {
             topic: topic.to_owned(),
             partition,
             records,
-            acks: None,
-        }))
+            ..ProduceRequest::default()
+        };
+        Ok(self.wait(self.broker.produce(request))?.runs)
     }
 
     /// Appends one value to a partition and returns its offset.

@@ -18,6 +18,7 @@ mod open_files;
 mod opening;
 mod overflow;
 mod produce;
+mod producers;
 mod retention;
 mod scrub_thread;
 mod sharing;

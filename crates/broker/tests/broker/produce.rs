@@ -16,6 +16,7 @@ fn request(partition: Option<u32>, value: &str) -> ProduceRequest {
         partition,
         acks: None,
         records: values([value]),
+        ..ProduceRequest::default()
     }
 }
 
@@ -163,9 +164,9 @@ fn requests_that_wait_together_share_one_sync() {
         .map(|i| submit(&broker, request(Some(0), &i.to_string())).unwrap())
         .collect();
     for (i, pending) in pending.into_iter().enumerate() {
-        let runs = broker.wait(pending).unwrap();
+        let produced = broker.wait(pending).unwrap();
         assert_eq!(
-            runs[0].base_offset,
+            produced.runs[0].base_offset,
             1 + i as u64,
             "offsets follow the order of the calls"
         );

@@ -29,6 +29,7 @@ fn filled(dir: &Path, change: impl FnOnce(&mut BrokerConfig)) -> (Broker, PathBu
             partition: Some(0),
             acks: None,
             records: values(["x".repeat(3000)]),
+            ..ProduceRequest::default()
         };
         block_on(broker.produce(request)).unwrap();
     }

@@ -39,6 +39,7 @@ fn request(partition: Option<u32>, value: &str) -> ProduceRequest {
         partition,
         acks: None,
         records: values([value]),
+        ..ProduceRequest::default()
     }
 }
 
@@ -155,7 +156,7 @@ fn requests_of_many_callers_are_all_there_and_share_syncs() {
                 let mut last = None;
                 for n in 0..REQUESTS {
                     let produced = broker.produce(request(Some(0), &format!("{caller} {n}")));
-                    let offset = block_on(produced).unwrap()[0].base_offset;
+                    let offset = block_on(produced).unwrap().runs[0].base_offset;
                     assert!(
                         last.is_none_or(|last| last < offset),
                         "a caller's order is kept"

@@ -157,9 +157,11 @@ impl OpenBatch {
         self.since
     }
 
-    pub(super) fn seal(self) -> Batch {
+    /// `before` counts the records of this producer that came before it.
+    pub(super) fn seal(self, before: i64) -> Batch {
         Batch {
             run: self.run.freeze(),
+            before,
             record_count: self.record_count,
             // The broker sends records without keys of one request to one partition.
             goes_to_one_partition: self.record_count == 1 || !self.has_keys,
@@ -175,6 +177,8 @@ impl OpenBatch {
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) run: Bytes,
+    /// How many records of this producer came before it.
+    pub(super) before: i64,
     pub(super) record_count: u32,
     /// Whether it is so without the producer naming one: then it is appended whole or not at all.
     pub(super) goes_to_one_partition: bool,
@@ -188,6 +192,11 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// The number of its last record: the sequence of its request, which is the same for a repeat.
+    pub(super) fn sequence(&self) -> i64 {
+        self.before + i64::from(self.record_count)
+    }
+
     /// Answers all handles of the batch.
     pub(super) fn resolve(self, answer: Answer) {
         // Nobody needs to be waiting for it.

@@ -39,11 +39,27 @@ pub(super) fn request_tail(topic: &str, partition: Option<i32>, acks: proto::Ack
     .into()
 }
 
-/// A `ProduceStreamRequest`: the run of its records, and what follows them.
+/// The fields behind those of [`request_tail`], which differ from request to request.
+pub(super) fn request_end(
+    producer: Option<proto::Producer>,
+    expected_offset: Option<i64>,
+) -> Bytes {
+    proto::ProduceRequest {
+        producer,
+        expected_offset,
+        ..proto::ProduceRequest::default()
+    }
+    .encode_to_vec()
+    .into()
+}
+
+/// A `ProduceStreamRequest`: the run of its records, what follows them in each request, and what only
+/// this one has.
 #[derive(Clone, Debug)]
 pub(super) struct RawRequest {
     pub(super) run: Bytes,
     pub(super) tail: Bytes,
+    pub(super) end: Bytes,
 }
 
 /// Raw requests out, decoded responses in.
@@ -70,12 +86,13 @@ impl Encoder for ProduceCodec {
     type Error = Status;
 
     fn encode(&mut self, request: RawRequest, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        let len = request.run.len() + request.tail.len();
+        let len = request.run.len() + request.tail.len() + request.end.len();
         out.reserve(entry_len(len));
         out.put_u8(FIELD_1);
         encode_varint(len as u64, out);
         out.put_slice(&request.run);
         out.put_slice(&request.tail);
+        out.put_slice(&request.end);
         Ok(())
     }
 }
@@ -113,13 +130,20 @@ mod tests {
             assert_eq!(run.len() - before, entry_len(record.encoded_len()));
         }
         let mut raw = run.to_vec();
+        let producer = proto::Producer {
+            id: "till-4".into(),
+            epoch: 3,
+            sequence: 77,
+        };
         raw.extend(request_tail("visits", Some(0), proto::Acks::Written));
+        raw.extend(request_end(Some(producer.clone()), Some(0)));
         let request = proto::ProduceRequest {
             records,
             topic: "visits".into(),
             partition: Some(0),
             acks: proto::Acks::Written.into(),
-            ..proto::ProduceRequest::default()
+            producer: Some(producer),
+            expected_offset: Some(0),
         };
         assert_eq!(raw, request.encode_to_vec());
     }

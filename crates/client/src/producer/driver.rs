@@ -18,7 +18,7 @@ use tonic::client::Grpc;
 use tonic::{Code, Request, Status, Streaming};
 
 use super::batch::{Batch, Placement};
-use super::codec::{ProduceCodec, RawRequest};
+use super::codec::{self, ProduceCodec, RawRequest};
 use super::queue::Queue;
 use crate::backoff::Backoff;
 use crate::{Client, Error, reason};
@@ -45,6 +45,40 @@ pub(super) struct RequestShape {
     pub(super) tail: Bytes,
     /// Whether these name the partition.
     pub(super) names_partition: bool,
+    /// Makes requests safe to repeat.
+    pub(super) identity: Option<Identity>,
+    /// Where the first record has to go, and each other one behind it.
+    pub(super) expected_offset: Option<i64>,
+}
+
+/// Who this producer is to the broker.
+#[derive(Debug)]
+pub(super) struct Identity {
+    pub(super) id: String,
+    pub(super) epoch: i32,
+    /// So many unanswered requests the broker remembers for sure.
+    pub(super) window: usize,
+}
+
+impl RequestShape {
+    fn request(&self, batch: &Batch) -> RawRequest {
+        let producer = self.identity.as_ref().map(|identity| proto::Producer {
+            id: identity.id.clone(),
+            epoch: identity.epoch,
+            sequence: batch.sequence(),
+        });
+        let expected_offset = self.expected_offset.map(|first| first + batch.before);
+        RawRequest {
+            run: batch.run.clone(),
+            tail: self.tail.clone(),
+            end: codec::request_end(producer, expected_offset),
+        }
+    }
+
+    /// How many requests may be unanswered.
+    fn window(&self) -> usize {
+        self.identity.as_ref().map_or(usize::MAX, |i| i.window)
+    }
 }
 
 pub(super) struct Driver {
@@ -164,27 +198,32 @@ impl Driver {
 
     /// Sends what is due. The queue bounds the bytes, so the channel need not.
     fn dispatch(&mut self, requests: &mpsc::UnboundedSender<RawRequest>) {
-        while let Some(batch) = self
-            .pending
-            .pop_front()
-            .or_else(|| self.queue.take(self.sent.is_empty()))
-        {
+        while self.has_room() {
+            let next = self.pending.pop_front();
+            let Some(batch) = next.or_else(|| self.queue.take(self.sent.is_empty())) else {
+                return;
+            };
             if self.is_too_late(&batch) {
                 self.give_up(batch);
                 continue;
             }
             // A stream that is gone is told by its answers.
-            let _ = requests.send(RawRequest {
-                run: batch.run.clone(),
-                tail: self.request.tail.clone(),
-            });
+            let _ = requests.send(self.request.request(&batch));
             self.sent.push_back(batch);
         }
     }
 
+    /// Whether one more request may be unanswered: what the broker may have forgotten must not have
+    /// to be repeated.
+    fn has_room(&self) -> bool {
+        self.sent.len() < self.request.window()
+    }
+
     async fn linger(&self) {
         match self.queue.linger_until() {
-            Some(until) if !self.sent.is_empty() => tokio::time::sleep_until(until).await,
+            Some(until) if !self.sent.is_empty() && self.has_room() => {
+                tokio::time::sleep_until(until).await
+            }
             _ => std::future::pending().await,
         }
     }
@@ -209,8 +248,7 @@ impl Driver {
                     return Duration::ZERO;
                 };
                 if !error.is_retryable() {
-                    self.queue.answer(batch, Err(error));
-                    self.pending = sent;
+                    self.refuse(batch, sent, &error);
                     return Duration::ZERO;
                 }
                 let pause = self.backoff.after(&error);
@@ -223,8 +261,7 @@ impl Driver {
                 if !error.is_retryable()
                     && let Some(batch) = sent.pop_front()
                 {
-                    self.queue.answer(batch, Err(error));
-                    self.pending = sent;
+                    self.refuse(batch, sent, &error);
                     return Duration::ZERO;
                 }
                 for batch in sent.iter_mut().take(left) {
@@ -250,6 +287,30 @@ impl Driver {
             }
         }
         pause
+    }
+
+    /// The oldest batch is refused for good; those behind it are sent again, unless this producer is
+    /// over.
+    fn refuse(&mut self, batch: Batch, behind: VecDeque<Batch>, error: &Error) {
+        let is_over = error.is(reason::STALE_PRODUCER);
+        self.pending.extend(behind);
+        self.answer_refused(batch, error);
+        if is_over {
+            for batch in std::mem::take(&mut self.pending) {
+                self.answer_refused(batch, error);
+            }
+        }
+    }
+
+    fn answer_refused(&self, batch: Batch, error: &Error) {
+        // An earlier attempt is not undone by the refusal of a later one.
+        let unknown = batch.perhaps_appended || error.is(reason::SEQUENCE_TOO_OLD);
+        let answer = if unknown {
+            outcome_unknown(error)
+        } else {
+            error.clone()
+        };
+        self.queue.answer(batch, Err(answer));
     }
 
     fn is_too_late(&self, batch: &Batch) -> bool {
@@ -356,6 +417,6 @@ fn outcome_unknown(error: &Error) -> Error {
     Error::local(
         Code::Unavailable,
         Some(reason::OUTCOME_UNKNOWN),
-        format!("the records may or may not be appended, no answer came: {error}"),
+        format!("the records may or may not be appended: {error}"),
     )
 }

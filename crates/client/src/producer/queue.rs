@@ -49,6 +49,8 @@ struct State {
     begun: u64,
     closed: bool,
     ended: bool,
+    /// How many records are in batches that were sealed, and came before this producer began.
+    before: i64,
     /// Batches tend to be as large as the one before; so is their first allocation.
     capacity: usize,
     first_error: Option<Error>,
@@ -74,11 +76,15 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(bounds: Bounds, in_flight_bytes: usize) -> Self {
+    /// The first record is counted as the one behind `before` others.
+    pub(super) fn new(bounds: Bounds, in_flight_bytes: usize, before: i64) -> Self {
         let room_bytes = in_flight_bytes.clamp(1, u32::MAX as usize);
         Self {
             bounds,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                before,
+                ..State::default()
+            }),
             wake: Notify::new(),
             room: Semaphore::new(room_bytes),
             room_bytes,
@@ -303,7 +309,9 @@ impl State {
     fn seal(&mut self) {
         if let Some(open) = self.open.take() {
             self.capacity = open.len();
-            self.ready.push_back(open.seal());
+            let batch = open.seal(self.before);
+            self.before = batch.sequence();
+            self.ready.push_back(batch);
         }
     }
 }

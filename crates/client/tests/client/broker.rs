@@ -1,6 +1,6 @@
 //! A broker that follows a script.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -45,6 +45,12 @@ pub(crate) struct State {
     pub(crate) produce: VecDeque<Produce>,
     /// The records that were appended, in order.
     pub(crate) appended: Vec<proto::Record>,
+    /// Producers and expected offsets of the produce requests, those that were looked at.
+    pub(crate) producers: Vec<(Option<proto::Producer>, Option<i64>)>,
+    /// Where the requests of producers are, by id and sequence.
+    places: BTreeMap<(String, i64), i64>,
+    /// The epoch of the one producer that is opened, and up to where it came.
+    pub(crate) opened: (i32, i64),
     /// How many records each produce request had.
     pub(crate) request_sizes: Vec<usize>,
     /// What the next calls of Subscribe do.
@@ -124,15 +130,25 @@ impl Broker {
 
     fn append(&self, request: &proto::ProduceRequest) -> proto::ProduceResponse {
         let mut state = self.state();
-        let base_offset = state.appended.len() as i64;
-        state.appended.extend(request.records.iter().cloned());
+        let end = state.appended.len() as i64;
+        let base_offset = match &request.producer {
+            None => end,
+            Some(producer) => {
+                let known = (producer.id.clone(), producer.sequence);
+                *state.places.entry(known).or_insert(end)
+            }
+        };
+        let duplicate = base_offset < end;
+        if !duplicate {
+            state.appended.extend(request.records.iter().cloned());
+        }
         proto::ProduceResponse {
             runs: vec![proto::AppendedRun {
                 partition: request.partition(),
                 base_offset,
                 record_count: request.records.len() as i32,
             }],
-            duplicate: false,
+            duplicate,
         }
     }
 
@@ -146,6 +162,8 @@ impl Broker {
         let action = {
             let mut state = self.state();
             state.request_sizes.push(request.records.len());
+            let told = (request.producer.clone(), request.expected_offset);
+            state.producers.push(told);
             state.produce.pop_front().unwrap_or(Produce::Ack)
         };
         match action {
@@ -279,7 +297,13 @@ impl LogService for Broker {
         &self,
         _: Request<proto::OpenProducerRequest>,
     ) -> Result<Response<proto::OpenProducerResponse>, Status> {
-        Err(Status::unimplemented("no test needs it"))
+        let mut state = self.state();
+        state.opened.0 += 1;
+        let (epoch, last_sequence) = state.opened;
+        Ok(Response::new(proto::OpenProducerResponse {
+            epoch,
+            last_sequence,
+        }))
     }
 
     async fn fetch(

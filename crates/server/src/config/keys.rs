@@ -68,6 +68,10 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
         "How long members of consumer groups may take, which `GetCluster` tells clients, and how long groups are kept.",
     ),
     (
+        "producers",
+        "What is remembered so that repeats are appended once.",
+    ),
+    (
         "limits",
         "What clients can run into. `GetCluster` tells clients those that concern them.",
     ),
@@ -319,6 +323,15 @@ pub(super) const KEYS: &[Key] = &[
          committed offsets. Each start of the broker counts anew. 0 keeps them for ever."
     ),
     number!(
+        "producers",
+        "retention_ms",
+        SECOND_MS,
+        365 * 24 * HOUR_MS,
+        producer_retention_ms,
+        "How long a producer that appends nothing is remembered. A repeat that comes later may be appended \
+         twice, and a producer that was opened has to be opened again. `GetCluster` tells it."
+    ),
+    number!(
         "limits",
         "max_record_bytes",
         1,
@@ -431,6 +444,23 @@ pub(super) const KEYS: &[Key] = &[
         1_000_000,
         limits.max_subscriptions,
         "Subscribe streams open at a time."
+    ),
+    number!(
+        "limits",
+        "max_producer_sequences",
+        KIB,
+        1_024 * MIB,
+        limits.max_producer_sequences,
+        "Sequences of producers that all partitions together remember, 64 bytes of memory each. When it is \
+         reached new producers are refused, and those there are remember less."
+    ),
+    number!(
+        "limits",
+        "max_opened_producers",
+        1,
+        100_000_000,
+        limits.max_opened_producers,
+        "Producers of all topics that `OpenProducer` was called for and that are not forgotten yet."
     ),
     number!(
         "http2",

@@ -97,9 +97,11 @@ fn every_limit_of_the_broker_can_be_set() {
         max_committed_offsets: _,
         max_cursors_per_commit: _,
         max_subscriptions: _,
+        max_producer_sequences: _,
+        max_opened_producers: _,
     } = Limits::default();
     let set = keys::KEYS.iter().filter(|key| key.section == "limits");
-    assert_eq!(set.count(), 14);
+    assert_eq!(set.count(), 16);
 }
 
 #[test]
@@ -135,7 +137,7 @@ fn what_is_unknown_is_refused_with_what_is_known() {
     let message = refused("[sever]\nlisten = \"127.0.0.1:1\"\n");
     assert!(message.contains("sever"), "{message}");
     assert!(
-        message.contains("server, storage, groups, limits, http2"),
+        message.contains("server, storage, groups, producers, limits, http2"),
         "{message}"
     );
 

@@ -110,6 +110,21 @@ pub(super) const FAMILIES: &[Family] = &[
         "Bytes of these records as clients sent them"
     ),
     family!(
+        "flowstone_duplicate_requests",
+        Kind::Counter(|metrics| metrics.duplicate_requests),
+        "Requests of producers that had been appended before, one for each partition"
+    ),
+    family!(
+        "flowstone_producer_sequences",
+        Kind::Gauge(|look| Some(look.broker.producer_sequences as f64)),
+        "What producers take of limits.max_producer_sequences"
+    ),
+    family!(
+        "flowstone_opened_producers",
+        Kind::Gauge(|look| Some(look.broker.opened_producers as f64)),
+        "Producers that were opened and are not forgotten"
+    ),
+    family!(
         "flowstone_group_requests",
         Kind::Histogram(|metrics| &metrics.group_requests, 1.0),
         "How many requests shared a sync, for each sync of a partition"

@@ -1,5 +1,6 @@
 //! ClusterService: who serves, and every limit that a client can run into.
 
+use flowstone_broker::PRODUCER_WINDOW;
 use flowstone_proto::v1;
 use tonic::{Request, Response, Status};
 use v1::cluster_service_server::ClusterService;
@@ -26,9 +27,8 @@ impl ClusterService for Services {
             processing_timeout: Some(duration(config.groups.processing_timeout_ms)),
             revoke_timeout: Some(duration(config.groups.revoke_timeout_ms)),
             member_reconnect_timeout: Some(duration(config.groups.member_reconnect_timeout_ms)),
-            // Idempotent producers are not in this version.
-            producer_window: 0,
-            producer_retention: None,
+            producer_window: number(PRODUCER_WINDOW),
+            producer_retention: Some(duration(config.producer_retention_ms)),
         };
         Ok(Response::new(v1::GetClusterResponse {
             cluster_id: self.broker.cluster_id().to_string(),

@@ -12,6 +12,7 @@ use super::subscribe::SubscribeStream;
 use super::{Services, told};
 use crate::deadline::Deadline;
 use crate::fields;
+use crate::status::Failure;
 use crate::wire;
 
 #[tonic::async_trait]
@@ -69,10 +70,18 @@ impl LogService for Services {
 
     async fn open_producer(
         &self,
-        _: Request<v1::OpenProducerRequest>,
+        request: Request<v1::OpenProducerRequest>,
     ) -> Result<Response<v1::OpenProducerResponse>, Status> {
-        Err(told(Error::Unimplemented {
-            what: "OpenProducer",
+        let deadline = deadline_of(&request);
+        let request = request.into_inner();
+        let opened = deadline
+            .within(self.broker.open_producer(&request.topic, &request.id))
+            .await
+            .map_err(|_| Failure::deadline_passed())?
+            .map_err(told)?;
+        Ok(Response::new(v1::OpenProducerResponse {
+            epoch: opened.epoch,
+            last_sequence: opened.last_sequence,
         }))
     }
 

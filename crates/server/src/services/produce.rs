@@ -1,6 +1,6 @@
 //! One produce request: its fields, and the way through the broker.
 
-use flowstone_broker::{AppendedRun, Error, ProduceRequest};
+use flowstone_broker::{Error, ProduceRequest, Produced, Producer};
 use flowstone_proto::v1;
 
 use super::Services;
@@ -39,12 +39,12 @@ impl Services {
             .map_err(|_| Failure::throttled())?
             .map_err(failed)?;
         let pending = self.broker.submit(request, permit).map_err(failed)?;
-        let runs = deadline
+        let produced = deadline
             .within(pending)
             .await
             .map_err(|_| Failure::deadline_passed())?
             .map_err(failed)?;
-        Ok(response(runs))
+        Ok(response(produced))
     }
 
     /// The request as the broker takes it.
@@ -68,29 +68,33 @@ fn broker_request(
     records: bytes::Bytes,
     request: v1::ProduceRequest,
 ) -> Result<ProduceRequest, Error> {
-    if request.producer.is_some() {
-        return Err(Error::Unimplemented { what: "producer" });
-    }
-    if request.expected_offset.is_some() {
-        return Err(Error::Unimplemented {
-            what: "expected_offset",
-        });
-    }
     let partition = request
         .partition
         .map(|partition| fields::count("partition", partition))
         .transpose()?;
+    let expected_offset = request
+        .expected_offset
+        .map(|offset| fields::count("expected_offset", offset))
+        .transpose()?;
+    let producer = request.producer.map(|producer| Producer {
+        id: producer.id,
+        epoch: producer.epoch,
+        sequence: producer.sequence,
+    });
     Ok(ProduceRequest {
         topic: request.topic,
         partition,
         acks: fields::acks("acks", request.acks)?,
         records,
+        producer,
+        expected_offset,
     })
 }
 
 /// Where the records went.
-pub(super) fn response(runs: Vec<AppendedRun>) -> v1::ProduceResponse {
-    let runs = runs
+pub(super) fn response(produced: Produced) -> v1::ProduceResponse {
+    let runs = produced
+        .runs
         .into_iter()
         .map(|run| v1::AppendedRun {
             partition: fields::number(run.partition),
@@ -100,7 +104,7 @@ pub(super) fn response(runs: Vec<AppendedRun>) -> v1::ProduceResponse {
         .collect();
     v1::ProduceResponse {
         runs,
-        duplicate: false,
+        duplicate: produced.duplicate,
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 
-use flowstone_broker::{Broker, Error, PendingProduce, Permit, Pipeline, ProduceRequest};
+use flowstone_broker::{Broker, Error, PendingProduce, Permit, Pipeline, ProduceRequest, Produced};
 use flowstone_proto::v1;
 use futures_util::Stream;
 use futures_util::stream::unfold;
@@ -70,7 +70,7 @@ enum End {
 }
 
 enum Event {
-    Answered(Result<Vec<flowstone_broker::AppendedRun>, Error>),
+    Answered(Result<Produced, Error>),
     Admitted(Result<Permit, Error>),
     Received(Result<Option<wire::ReceivedInStream>, Status>),
     Stopping,
@@ -98,11 +98,11 @@ impl Appending {
                 }
             }
             match self.event().await {
-                Event::Answered(Ok(runs)) => {
+                Event::Answered(Ok(produced)) => {
                     self.pending.pop_front();
                     self.services.outcomes.add(Outcomes::OK);
                     return Some(Ok(v1::ProduceStreamResponse {
-                        produce: Some(response(runs)),
+                        produce: Some(response(produced)),
                         error: None,
                     }));
                 }

@@ -140,6 +140,57 @@ impl From<&Error> for Failure {
             .with("topic", topic)
             .with("partition", partition)
             .retry_after(RETRY_FULL),
+            Error::StaleProducer { epoch, current } => {
+                let advice = match epoch > current {
+                    true => "call OpenProducer again: it was forgotten, or never opened in this topic",
+                    false => "another process has opened this producer since, and this one is over",
+                };
+                told(Aborted, "STALE_PRODUCER", advice)
+                    .with("epoch", epoch)
+                    .with("current-epoch", current)
+            }
+            Error::SequenceReused {
+                sequence,
+                partition,
+            } => told(
+                InvalidArgument,
+                "SEQUENCE_REUSED",
+                "each request has a sequence of its own, and a repeat is the same in every record",
+            )
+            .with("sequence", sequence)
+            .with("partition", partition),
+            Error::SequenceTooOld {
+                sequence,
+                partition,
+                lowest_known,
+            } => told(
+                FailedPrecondition,
+                "SEQUENCE_TOO_OLD",
+                "read the log to find out",
+            )
+            .with("sequence", sequence)
+            .with("partition", partition)
+            .with("lowest-known-sequence", lowest_known),
+            Error::OffsetMismatch {
+                partition,
+                end_offset,
+                ..
+            } => told(
+                Aborted,
+                "OFFSET_MISMATCH",
+                "nothing was appended: read what came between, and expect the end offset",
+            )
+            .with("partition", partition)
+            .with("end-offset", end_offset),
+            Error::ProducersUnknown {
+                topic, partition, ..
+            } => told(
+                FailedPrecondition,
+                "PRODUCERS_UNKNOWN",
+                "wait until then, or produce without a `producer`, where a repeat may append twice",
+            )
+            .with("topic", topic)
+            .with("partition", partition),
             Error::LimitExceeded { limit, value } => told(
                 ResourceExhausted,
                 "LIMIT_EXCEEDED",

@@ -62,6 +62,29 @@ fn table() -> Vec<(Error, Code, &'static str, &'static [&'static str])> {
             partition: 2,
             limit: 7,
         },
+        Error::StaleProducer {
+            epoch: 1,
+            current: 2,
+        },
+        Error::SequenceReused {
+            sequence: 4,
+            partition: 1,
+        },
+        Error::SequenceTooOld {
+            sequence: 4,
+            partition: 1,
+            lowest_known: 9,
+        },
+        Error::OffsetMismatch {
+            partition: 1,
+            expected: 5,
+            end_offset: 6,
+        },
+        Error::ProducersUnknown {
+            topic: text(),
+            partition: 1,
+            detail: "a snapshot is damaged".to_owned(),
+        },
         Error::LimitExceeded {
             limit: "max_topics",
             value: 7,
@@ -134,6 +157,29 @@ fn table() -> Vec<(Error, Code, &'static str, &'static [&'static str])> {
                 Error::TopicFull { .. } => (
                     Code::ResourceExhausted,
                     "TOPIC_FULL",
+                    &["topic", "partition"],
+                ),
+                Error::StaleProducer { .. } => {
+                    (Code::Aborted, "STALE_PRODUCER", &["epoch", "current-epoch"])
+                }
+                Error::SequenceReused { .. } => (
+                    Code::InvalidArgument,
+                    "SEQUENCE_REUSED",
+                    &["sequence", "partition"],
+                ),
+                Error::SequenceTooOld { .. } => (
+                    Code::FailedPrecondition,
+                    "SEQUENCE_TOO_OLD",
+                    &["sequence", "partition", "lowest-known-sequence"],
+                ),
+                Error::OffsetMismatch { .. } => (
+                    Code::Aborted,
+                    "OFFSET_MISMATCH",
+                    &["partition", "end-offset"],
+                ),
+                Error::ProducersUnknown { .. } => (
+                    Code::FailedPrecondition,
+                    "PRODUCERS_UNKNOWN",
                     &["topic", "partition"],
                 ),
                 Error::LimitExceeded { .. } => (

@@ -190,29 +190,21 @@ async fn wrong_fields_are_refused_by_name() {
         producer: Some(v1::Producer::default()),
         ..request()
     };
-    let what = [("what", "producer")];
-    refused(
-        &server,
-        producer,
-        Code::Unimplemented,
-        "UNIMPLEMENTED",
-        &what,
-    )
-    .await;
-    let expected = v1::ProduceRequest {
+    let field = [("field", "producer.id")];
+    refused(&server, producer, invalid, "INVALID_FIELD", &field).await;
+    let nowhere = v1::ProduceRequest {
         expected_offset: Some(0),
+        partition: None,
+        ..request()
+    };
+    let field = [("field", "expected_offset")];
+    refused(&server, nowhere, invalid, "INVALID_FIELD", &field).await;
+    let negative = v1::ProduceRequest {
+        expected_offset: Some(-1),
         partition: Some(0),
         ..request()
     };
-    let what = [("what", "expected_offset")];
-    refused(
-        &server,
-        expected,
-        Code::Unimplemented,
-        "UNIMPLEMENTED",
-        &what,
-    )
-    .await;
+    refused(&server, negative, invalid, "INVALID_FIELD", &field).await;
     let empty = to("visits", &[]);
     refused(
         &server,

@@ -178,9 +178,9 @@ async fn requests_of_a_stream_are_refused_as_those_of_a_single_call() {
                 producer: Some(v1::Producer::default()),
                 ..to("visits", &["a"])
             }),
-            Code::Unimplemented,
-            "UNIMPLEMENTED",
-            ("what", "producer"),
+            invalid,
+            "INVALID_FIELD",
+            ("field", "producer.id"),
         ),
         (
             wrapped(to("visits", &[&large, &large])),

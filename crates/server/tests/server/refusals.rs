@@ -20,17 +20,6 @@ async fn what_is_not_there_is_unimplemented_with_a_reason() {
         .await
         .expect_err("not yet");
     assert_refused(&status, Code::Unimplemented, "UNIMPLEMENTED", &[]);
-    let status = server
-        .log()
-        .open_producer(v1::OpenProducerRequest::default())
-        .await
-        .expect_err("not yet");
-    assert_refused(
-        &status,
-        Code::Unimplemented,
-        "UNIMPLEMENTED",
-        &[("what", "OpenProducer")],
-    );
     for path in [
         "/flowstone.v1.LogService/Consume",
         "/flowstone.v2.LogService/Produce",

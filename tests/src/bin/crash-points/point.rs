@@ -262,18 +262,19 @@ impl<'a> Point<'a> {
                 partition: Some(partition),
                 acks: Some(acks),
                 records: encode(&sent.records),
+                ..ProduceRequest::default()
             };
             let full = |error| {
                 vec![format!(
                     "{name}, partition {partition} takes nothing: {error}"
                 )]
             };
-            let runs = driven.wait(driven.broker.produce(request));
-            if runs == Err(flowstone_broker::Error::DiskFull) {
+            let produced = driven.wait(driven.broker.produce(request));
+            if produced == Err(flowstone_broker::Error::DiskFull) {
                 self.ledger.answer(&sent, Answer::Refused);
                 continue;
             }
-            let places = places(&runs.map_err(full)?);
+            let places = places(&produced.map_err(full)?.runs);
             let answer = match acks {
                 Acks::Written => Answer::Written(places),
                 Acks::Durable => Answer::Acknowledged(places),

@@ -65,8 +65,8 @@ impl Produce {
             return Poll::Pending;
         };
         let answer = match answer {
-            Ok(runs) if self.acks == Acks::Written => Answer::Written(places(&runs)),
-            Ok(runs) => Answer::Acknowledged(places(&runs)),
+            Ok(produced) if self.acks == Acks::Written => Answer::Written(places(&produced.runs)),
+            Ok(produced) => Answer::Acknowledged(places(&produced.runs)),
             Err(Error::OutcomeUnknown { .. }) => Answer::Unknown,
             Err(_) if self.fixed => Answer::Refused,
             Err(_) => Answer::Unknown,
@@ -352,6 +352,7 @@ impl Session<'_> {
             partition: fixed.then_some(partition),
             acks,
             records: encode(&sent.records),
+            ..ProduceRequest::default()
         };
         let Ok(permit) = self
             .driven
