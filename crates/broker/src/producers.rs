@@ -84,7 +84,7 @@ fn checked_id(field: &str, id: &str) -> Result<ProducerId, Error> {
 pub(crate) fn keyless_partition(batch: &ProducerBatch, routing_count: u32) -> u32 {
     let mut bytes = [0; 24];
     bytes[..16].copy_from_slice(&batch.id.into_bytes());
-    bytes[16..].copy_from_slice(&batch.sequence.to_le_bytes());
+    bytes[16..].copy_from_slice(&batch.sequence.to_be_bytes());
     (murmur2(&bytes) & 0x7fff_ffff) % routing_count
 }
 
