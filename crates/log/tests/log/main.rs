@@ -13,6 +13,7 @@ mod harness;
 mod model;
 mod prefix_and_suffix;
 mod producer_crashes;
+mod producer_repair;
 mod producers;
 mod real_disk;
 mod repair;

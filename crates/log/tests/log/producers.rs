@@ -13,7 +13,7 @@ use crate::harness::{DATA_DIR, PARTITION, Rig, crc32, publish, read_all, record,
 use crate::repair::frames;
 
 /// Stages one batch of a producer.
-fn send(
+pub(crate) fn send(
     rig: &Rig,
     log: &mut Log,
     id: &str,
@@ -23,7 +23,8 @@ fn send(
     send_at(rig, log, Some((id, sequence)), None, values)
 }
 
-fn send_at(
+/// Stages one batch, perhaps of a producer, perhaps only at an offset.
+pub(crate) fn send_at(
     rig: &Rig,
     log: &mut Log,
     producer: Option<(&str, i64)>,
@@ -139,7 +140,8 @@ fn two_segments(rig: &Rig) -> Log {
     log
 }
 
-fn snapshots(rig: &Rig) -> Vec<PathBuf> {
+/// The producer snapshots in the partition's directory.
+pub(crate) fn snapshots(rig: &Rig) -> Vec<PathBuf> {
     let of_producers = |path: &PathBuf| path.extension().is_some_and(|end| end == "producers");
     rig.files().into_iter().filter(of_producers).collect()
 }
