@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use flowstone_benches::Run;
 use flowstone_disk::Env;
-use flowstone_format::{Offset, PartitionId};
-use flowstone_log::{Batch, Log, LogConfig, ReadLimit, Retention};
+use flowstone_format::{Offset, PartitionId, ProducerId};
+use flowstone_log::{Batch, Log, LogConfig, ProducerBatch, ReadLimit, Retention};
 use tempfile::TempDir;
 
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -18,6 +18,8 @@ const READ_BYTES: u64 = 128 << 20;
 /// A log in a directory that goes with it.
 struct Fixture {
     log: Log,
+    /// Who appends, and its last sequence.
+    producer: Option<ProducerBatch>,
     _dir: TempDir,
 }
 
@@ -31,10 +33,17 @@ impl Fixture {
         };
         let log = Log::open(&Env::real(), dir.path(), PartitionId::new(1), None, config)
             .expect("an empty log opens");
-        Fixture { log, _dir: dir }
+        Fixture {
+            log,
+            producer: None,
+            _dir: dir,
+        }
     }
 
     fn append(&mut self, run: &Run) {
+        if let Some(producer) = &mut self.producer {
+            producer.sequence += 1;
+        }
         let batch = Batch {
             request: &run.bytes,
             runs: &run.ranges(),
@@ -42,7 +51,7 @@ impl Fixture {
             append_ms: 1_700_000_000_000,
             routing_count: 1,
             limits: &run.limits,
-            producer: None,
+            producer: self.producer,
             expected_offset: None,
         };
         self.log.append(&batch).expect("the disk takes it");
@@ -102,13 +111,23 @@ fn throughput(run: &Run) -> Throughput {
 }
 
 fn append(criterion: &mut Criterion) {
-    for (name, sync) in [("append", false), ("append_sync", true)] {
+    let producer = ProducerBatch {
+        id: ProducerId::of("bench"),
+        epoch: 1,
+        sequence: 0,
+    };
+    for (name, sync, producer) in [
+        ("append", false, None),
+        ("append_producer", false, Some(producer)),
+        ("append_sync", true, None),
+    ] {
         let mut group = criterion.benchmark_group(name);
         group
             .sample_size(20)
             .measurement_time(Duration::from_secs(3));
         for (size, run) in runs() {
             let mut fixture = Fixture::new();
+            fixture.producer = producer;
             group.throughput(throughput(&run));
             group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
                 bencher.iter_custom(|iterations| {
