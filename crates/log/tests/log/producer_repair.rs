@@ -9,8 +9,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flowstone_disk::{Clock, Disk};
-use flowstone_format::{Offset, ProducerId};
+use flowstone_disk::{Clock, Disk, OpenMode};
+use flowstone_format::{Offset, ProducerId, ProducerSnapshot};
 use flowstone_log::{Log, LogError};
 
 use crate::harness::{Rig, publish};
@@ -119,7 +119,17 @@ fn a_manifest_that_is_made_anew_lists_the_snapshots_that_are_there() {
 
 #[test]
 fn where_nothing_tells_of_them_producers_are_refused_until_they_would_have_expired() {
-    let harms: [fn(&Rig); 2] = [
+    let harms: [fn(&Rig); 3] = [
+        // Without a MANIFEST that lists it, only what it says of itself tells whose it is.
+        |rig| {
+            let path = snapshots(rig).remove(0);
+            let (mut snapshot, _) = ProducerSnapshot::decode(&rig.bytes_of(&path)).unwrap();
+            snapshot.segment = uuid::Uuid::from_bytes([1; 16]);
+            rig.disk.remove_file(&path).unwrap();
+            let file = rig.disk.open(&path, OpenMode::CreateNew).unwrap();
+            file.write_all_at(&snapshot.encode().0, 0).unwrap();
+            rig.disk.remove_file(&rig.dir().join("MANIFEST")).unwrap();
+        },
         |rig| {
             for path in snapshots(rig) {
                 rig.disk.remove_file(&path).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flowstone_disk::{Clock, Disk, Env, OpKind, OpenMode};
-use flowstone_format::{Offset, ProducerId, RecordLimits};
+use flowstone_format::{Offset, ProducerId, ProducerSnapshot, RecordLimits};
 use flowstone_log::{Appended, Batch, Log, LogError, ProducerBatch, ProducerBudget, inspect};
 
 use crate::harness::{DATA_DIR, PARTITION, Rig, crc32, publish, read_all, record, strings};
@@ -206,7 +206,7 @@ fn plain_partitions_have_no_snapshots() {
 type Harm = fn(&Rig, &Path);
 
 /// What may happen to a snapshot.
-const HARMS: [(&str, Harm); 4] = [
+const HARMS: [(&str, Harm); 5] = [
     ("gone", |rig, path| rig.disk.remove_file(path).unwrap()),
     ("a byte flipped", |rig, path| {
         let at = rig.bytes_of(path).len() as u64 / 2;
@@ -218,6 +218,14 @@ const HARMS: [(&str, Harm); 4] = [
         rig.disk.remove_file(path).unwrap();
         let file = rig.disk.open(path, OpenMode::CreateNew).unwrap();
         file.write_all_at(&bytes[..bytes.len() - 1], 0).unwrap();
+    }),
+    // It is whole and of this segment, and is not the one that is listed.
+    ("one that tells less", |rig, path| {
+        let (mut snapshot, _) = ProducerSnapshot::decode(&rig.bytes_of(path)).unwrap();
+        snapshot.producers.remove(0);
+        rig.disk.remove_file(path).unwrap();
+        let file = rig.disk.open(path, OpenMode::CreateNew).unwrap();
+        file.write_all_at(&snapshot.encode().0, 0).unwrap();
     }),
     // It is whole, and of another segment.
     ("another one", |rig, path| {
