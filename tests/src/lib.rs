@@ -16,6 +16,7 @@
 mod binary;
 mod broker;
 mod dice;
+pub mod group_chaos;
 pub mod history;
 mod invocation;
 pub mod kill;

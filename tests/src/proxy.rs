@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 pub struct Proxy {
     address: String,
     target: watch::Sender<Option<String>>,
+    silent: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
@@ -27,10 +28,12 @@ impl Proxy {
             .expect("a listener has an address")
             .to_string();
         let target = watch::Sender::new(None);
-        let accepting = tokio::spawn(accept(listener, target.subscribe()));
+        let silent = watch::Sender::new(false);
+        let accepting = tokio::spawn(accept(listener, target.subscribe(), silent.subscribe()));
         Self {
             address,
             target,
+            silent,
             accepting,
         }
     }
@@ -44,6 +47,11 @@ impl Proxy {
     pub fn point_to(&self, target: Option<&str>) {
         self.target.send_replace(target.map(str::to_owned));
     }
+
+    /// Passes nothing on any more, and keeps all connections open: a cable that is cut.
+    pub fn fall_silent(&self) {
+        self.silent.send_replace(true);
+    }
 }
 
 impl Drop for Proxy {
@@ -52,13 +60,21 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: watch::Receiver<Option<String>>) {
+async fn accept(
+    listener: TcpListener,
+    target: watch::Receiver<Option<String>>,
+    silent: watch::Receiver<bool>,
+) {
     while let Ok((client, _)) = listener.accept().await {
-        tokio::spawn(pass_on(client, target.clone()));
+        tokio::spawn(pass_on(client, target.clone(), silent.clone()));
     }
 }
 
-async fn pass_on(mut client: TcpStream, mut target: watch::Receiver<Option<String>>) {
+async fn pass_on(
+    mut client: TcpStream,
+    mut target: watch::Receiver<Option<String>>,
+    mut silent: watch::Receiver<bool>,
+) {
     let Ok(target) = target.wait_for(Option::is_some).await.map(|to| to.clone()) else {
         return;
     };
@@ -66,6 +82,17 @@ async fn pass_on(mut client: TcpStream, mut target: watch::Receiver<Option<Strin
     let Ok(mut broker) = TcpStream::connect(address).await else {
         return;
     };
-    // Ends when the broker or the client does.
-    let _ = tokio::io::copy_bidirectional(&mut client, &mut broker).await;
+    let gone_silent = async {
+        if silent.wait_for(|silent| *silent).await.is_err() {
+            // The proxy is gone, and those that it has connected go on.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        // Ends when the broker or the client does.
+        _ = tokio::io::copy_bidirectional(&mut client, &mut broker) => return,
+        () = gone_silent => {}
+    }
+    // Both ends stay open until the proxy is dropped.
+    let _ = silent.wait_for(|silent| !*silent).await;
 }

@@ -38,6 +38,9 @@ struct Hub {
     timers: Timers,
     /// How often partitions have moved.
     rebalances: AtomicU64,
+    /// Behind all numbers of coordinators that are forgotten: of two holdings of a partition the later
+    /// one has the greater number.
+    numbers: AtomicU64,
 }
 
 /// One group.
@@ -106,6 +109,7 @@ impl Groups {
             groups: Mutex::default(),
             timers: Timers::default(),
             rebalances: AtomicU64::new(0),
+            numbers: AtomicU64::new(1),
         }))
     }
 
@@ -220,7 +224,12 @@ impl Hub {
             in_topic.tell();
             let moves = in_topic.coordinator.take_rebalances();
             self.rebalances.fetch_add(moves, Ordering::Relaxed);
-            !in_topic.coordinator.is_idle()
+            let idle = in_topic.coordinator.is_idle();
+            if idle {
+                let next = in_topic.coordinator.next_number();
+                self.numbers.fetch_max(next, Ordering::Relaxed);
+            }
+            !idle
         });
         let deadlines = state.topics.values();
         let due = deadlines
@@ -260,10 +269,15 @@ impl State {
     }
 
     /// The members in a topic, which are none at first.
-    fn in_topic(&mut self, times: Times, topic: &Arc<Topic>) -> &mut InTopic {
+    fn in_topic(&mut self, hub: &Hub, topic: &Arc<Topic>) -> &mut InTopic {
         self.topics.entry(topic.id()).or_insert_with(|| InTopic {
             topic: Arc::clone(topic),
-            coordinator: Coordinator::new(times, topic.partition_count(), self.frozen > 0),
+            coordinator: Coordinator::new(
+                hub.times,
+                topic.partition_count(),
+                self.frozen > 0,
+                hub.numbers.load(Ordering::Relaxed),
+            ),
             streams: HashMap::new(),
             away: HashMap::new(),
         })

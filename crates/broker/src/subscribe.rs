@@ -261,6 +261,9 @@ impl Subscription {
         let count = self.readings.len();
         let mut active = self.member.is_some();
         for at in (0..count).map(|step| (self.turn + step) % count) {
+            if self.member.is_some() {
+                self.readings[at].resume_if_mended();
+            }
             let reading = &self.readings[at];
             if reading.is_over() {
                 continue;

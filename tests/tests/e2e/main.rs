@@ -14,5 +14,6 @@ mod open_files;
 mod python;
 mod quickstart;
 mod repair;
+mod sharing;
 mod shutdown;
 mod wire;

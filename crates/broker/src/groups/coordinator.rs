@@ -128,7 +128,8 @@ enum Timer {
 }
 
 impl Coordinator {
-    pub(crate) fn new(times: Times, partition_count: u32, frozen: bool) -> Self {
+    /// One for a topic with so many partitions, whose members and holdings are numbered from `first` on.
+    pub(crate) fn new(times: Times, partition_count: u32, frozen: bool, first: u64) -> Self {
         Self {
             times,
             members: BTreeMap::new(),
@@ -140,7 +141,7 @@ impl Coordinator {
             in_flight: 0,
             frozen,
             timers: BTreeSet::new(),
-            next: 1,
+            next: first,
             rebalances: 0,
             decisions: Vec::new(),
         }
@@ -312,6 +313,11 @@ impl Coordinator {
         self.by_session.contains_key(&session)
     }
 
+    /// The number behind all that were given out.
+    pub(crate) fn next_number(&self) -> u64 {
+        self.next
+    }
+
     pub(crate) fn has_members(&self) -> bool {
         !self.members.is_empty()
     }
@@ -386,7 +392,10 @@ impl Coordinator {
 
     /// A member is not in any more. Its partitions are free.
     fn remove(&mut self, id: MemberId) {
-        let held: Vec<u32> = self.members[&id].held.iter().copied().collect();
+        let member = self.members.get_mut(&id).expect("it is there");
+        // There is nothing more to look at.
+        member.gone_since.get_or_insert(Time::ZERO);
+        let held: Vec<u32> = member.held.iter().copied().collect();
         for partition in held {
             self.vacate(partition);
         }
@@ -483,3 +492,6 @@ impl Coordinator {
         self.next - 1
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,7 @@ impl Groups {
         let told = ear.told.subscribe();
         let group = hub.enter(join.group, |group, state| {
             let now = hub.now();
-            let in_topic = state.in_topic(hub.times, join.topic);
+            let in_topic = state.in_topic(hub, join.topic);
             let count = join.topic.partition_count();
             in_topic.streams.insert(join.session, Arc::clone(&ear));
             in_topic.coordinator.grow(now, count);

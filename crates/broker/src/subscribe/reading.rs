@@ -80,6 +80,13 @@ impl Reading {
         self.suspended = true;
     }
 
+    /// Goes on if the damage that it was suspended for is there no more.
+    pub(super) fn resume_if_mended(&mut self) {
+        if self.suspended && self.failure().is_none() {
+            self.suspended = false;
+        }
+    }
+
     /// The next read, to be done where it may block.
     pub(super) fn read(
         &self,

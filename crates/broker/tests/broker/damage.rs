@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use flowstone_broker::{Error, OpenError, Start};
+use flowstone_broker::{Delivery, Error, OpenError, Start, SubscribeRequest};
 use flowstone_disk::{Disk, OpKind, OpenMode};
 
 use crate::harness::{Driven, FIRST_PARTITION, Machine, partition_dir, read, values};
@@ -300,4 +300,47 @@ fn one_of_the_brokers_own_logs_is_written_anew_from_memory() {
     let names = broker.broker.list_topics("", None, 9);
     let names: Vec<_> = names.iter().map(|topic| &*topic.spec.name).collect();
     assert_eq!(names, ["a", "b", "c", "d", "e"]);
+}
+
+#[test]
+fn a_member_keeps_a_damaged_partition_goes_on_with_the_others_and_with_that_one_once_it_is_mended()
+{
+    let (machine, broker) = filled();
+    rot(&machine, 7);
+    let member = SubscribeRequest {
+        group: Some("billing".to_owned()),
+        max_batch_bytes: 1,
+        ..read("visits")
+    };
+    let mut reader = broker.subscribe(member);
+    assert_eq!(reader.assignment().len(), 2);
+    let (mut read, mut damaged) = (Vec::new(), None);
+    while damaged.is_none() || read.len() < 8 {
+        match reader.next() {
+            Some(Ok(Delivery::Records { cursor, .. })) => {
+                read.push((cursor.partition, cursor.offset));
+                assert_eq!(broker.commit(&[cursor]), Ok(vec![]));
+            }
+            Some(Ok(Delivery::PartitionError { cursor, error })) => {
+                assert!(matches!(error, Error::CorruptSegment { .. }));
+                damaged = Some((cursor.partition, cursor.offset));
+            }
+            other => panic!("records or an error should come, not {other:?}"),
+        }
+    }
+    assert_eq!(damaged, Some((0, 7)));
+    read.sort_unstable();
+    let all: Vec<_> = (1..=7).map(|at| (0, at)).chain([(1, 1)]).collect();
+    assert_eq!(read, all);
+    assert!(reader.is_waiting());
+    broker.put("visits", 1, "c");
+    assert_eq!(reader.batch(), (1, 2, vec!["c".to_owned()]));
+    broker
+        .wait(broker.broker.trim_partition("visits", 0, 20))
+        .unwrap();
+    broker.put("visits", 0, "new");
+    let (cursor, error) = reader.partition_error();
+    assert_eq!(cursor.offset, 7);
+    assert!(matches!(error, Error::OffsetTrimmed { .. }));
+    assert_eq!(reader.batch(), (0, 21, vec!["new".to_owned()]));
 }

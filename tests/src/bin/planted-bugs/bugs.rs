@@ -198,4 +198,25 @@ pub(crate) const BUGS: &[Bug] = &[
         to: "                match Ok(()) {",
         packages: LOG,
     },
+    Bug {
+        name: "commits-are-not-fenced",
+        file: "crates/broker/src/groups/coordinator/delivery.rs",
+        from: "                holder.number == holding.number\n                    && holder.phase != Phase::Waiting\n                    && self.members[&holder.member].session == holding.session",
+        to: "                holder.phase != Phase::Waiting",
+        packages: BROKER,
+    },
+    Bug {
+        name: "handed-over-before-the-commit",
+        file: "crates/broker/src/groups/coordinator.rs",
+        from: "let waits = slot.in_flight > 0;",
+        to: "let waits = false;",
+        packages: BROKER,
+    },
+    Bug {
+        name: "records-after-revoking",
+        file: "crates/broker/src/groups/coordinator/delivery.rs",
+        from: ".is_some_and(|holder| holder.phase == Phase::Owned)",
+        to: ".is_some()",
+        packages: BROKER,
+    },
 ];
