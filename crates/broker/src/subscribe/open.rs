@@ -237,9 +237,8 @@ fn join(
                     .is_none()
             });
             for partition in uncommitted {
-                match check_range(partition, offset) {
-                    Err(error @ Error::OffsetBeyondEnd { .. }) => return Err(error),
-                    _ => {}
+                if let Err(error @ Error::OffsetBeyondEnd { .. }) = check_range(partition, offset) {
+                    return Err(error);
                 }
             }
         }

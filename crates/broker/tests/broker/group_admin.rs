@@ -1,5 +1,7 @@
 //! Looking after groups: how far they are, setting that, forgetting it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use flowstone_broker::{
@@ -548,4 +550,66 @@ fn who_joins_during_a_reset_waits_for_its_partitions() {
         panic!("records should come");
     };
     assert_eq!(crate::harness::texts(&chunks), ["b", "c", "d"]);
+}
+
+/// What a group has committed of both partitions; `None` if nothing is known of it.
+type Offsets = Option<[Option<u64>; 2]>;
+
+/// Does something on a machine whose disk fails from the nth operation on, cuts the power, and tells what
+/// a new process finds of both groups, and whether it was acknowledged, for every n up to the first where
+/// nothing fails any more.
+fn cut_at_every_operation(work: impl Fn(&Driven) -> bool) -> Vec<(bool, [Offsets; 2])> {
+    let mut found = Vec::new();
+    for nth in 0..1_000 {
+        let (machine, broker) = visits(0);
+        broker
+            .commit(&[cursor("billing", 0, 3), cursor("audit", 0, 1)])
+            .unwrap();
+        let (left, failed) = (AtomicU64::new(nth), Arc::new(AtomicBool::new(false)));
+        let fails = Arc::clone(&failed);
+        machine.disk.set_hook(move |_| {
+            let over = left
+                .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+                .is_err();
+            fails.fetch_or(over, Relaxed);
+            over.then(|| std::io::ErrorKind::Other.into())
+        });
+        let acknowledged = work(&broker);
+        machine.disk.clear_faults();
+        machine.disk.power_cut();
+        drop(broker);
+        machine.disk.power_cut();
+        let broker = machine.open();
+        let both = ["billing", "audit"].map(|group| committed(&broker, group));
+        found.push((acknowledged, both));
+        if !failed.load(Relaxed) {
+            assert!(nth > 0, "nothing was done");
+            return found;
+        }
+    }
+    panic!("it never comes to an end");
+}
+
+#[test]
+fn a_reset_that_is_cut_off_is_done_or_not() {
+    let done = Some([Some(0), Some(0)]);
+    let not_done = Some([Some(3), None]);
+    let found = cut_at_every_operation(|broker| {
+        reset(broker, to(ResetTarget::To(Start::Earliest))).is_ok()
+    });
+    assert!(found.last().unwrap().0, "in the end it is done");
+    for (acknowledged, [billing, audit]) in found {
+        assert!(billing == done || billing == not_done && !acknowledged);
+        assert_eq!(audit, Some([Some(1), None]));
+    }
+}
+
+#[test]
+fn a_deletion_that_is_cut_off_is_done_or_not() {
+    let found = cut_at_every_operation(|broker| delete(broker, "billing").is_ok());
+    assert!(found.last().unwrap().0, "in the end it is done");
+    for (acknowledged, [billing, audit]) in found {
+        assert!(billing.is_none() || billing == Some([Some(3), None]) && !acknowledged);
+        assert_eq!(audit, Some([Some(1), None]));
+    }
 }
