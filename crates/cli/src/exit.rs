@@ -108,7 +108,8 @@ fn hint(error: &(dyn StdError + 'static)) -> Option<String> {
             Some("`flowstone group list` shows the groups; one begins with its first commit.".to_owned())
         }
         (_, Some("GROUP_ACTIVE")) => {
-            Some("`flowstone group describe` shows the group's members.".to_owned())
+            Some("`flowstone group describe` shows the members; a reset can end their sessions with --force."
+                .to_owned())
         }
         _ => None,
     }

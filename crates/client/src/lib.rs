@@ -22,6 +22,29 @@
 //! # }
 //! ```
 //!
+//! Members of a group share a topic. Each commits what it has processed, and what it loses comes
+//! again to whoever has the partition then:
+//!
+//! ```no_run
+//! # async fn example(client: flowstone_client::Client) -> Result<(), flowstone_client::Error> {
+//! use flowstone_client::Event;
+//!
+//! let mut visits = client.subscribe("visits").group("billing").open().await?;
+//! while let Some(event) = visits.next().await {
+//!     match event? {
+//!         Event::Records(batch) => {
+//!             println!("{} records of partition {}", batch.records.len(), batch.partition());
+//!             visits.processed(batch.cursor);
+//!             visits.commit().await?;
+//!         }
+//!         Event::Assignment(now) => println!("{} partitions are mine", now.partitions.len()),
+//!         Event::Partition(problem) => println!("{}", problem.error),
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Topics, cursors and records are the messages of the API themselves, so numbers have the
 //! types they have on the wire: partitions are `i32`, offsets are `i64`.
 
