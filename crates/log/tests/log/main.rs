@@ -14,6 +14,7 @@ mod model;
 mod prefix_and_suffix;
 mod producer_crashes;
 mod producer_repair;
+mod producer_snapshots;
 mod producers;
 mod real_disk;
 mod repair;

@@ -17,6 +17,8 @@ use crate::harness::{Rig, publish};
 use crate::producers::{send, send_at, snapshots};
 use crate::repair::{env, flip, frames, plan, repaired};
 
+type Harm = fn(&Rig);
+
 /// Three segments of four requests each, with sequences from 1 on at offsets from 0 on.
 fn fill(rig: &Rig) {
     let (mut log, floor) = rig.open().unwrap();
@@ -119,7 +121,7 @@ fn a_manifest_that_is_made_anew_lists_the_snapshots_that_are_there() {
 
 #[test]
 fn where_nothing_tells_of_them_producers_are_refused_until_they_would_have_expired() {
-    let harms: [fn(&Rig); 3] = [
+    let harms: [Harm; 3] = [
         // Without a MANIFEST that lists it, only what it says of itself tells whose it is.
         |rig| {
             let path = snapshots(rig).remove(0);
@@ -181,7 +183,7 @@ fn a_snapshot_that_is_damaged_is_written_anew_and_costs_no_record() {
 
 #[test]
 fn a_crash_at_every_operation_of_a_repair_forgets_no_producer() {
-    let harms: [(fn(&Rig), &[i64]); 3] = [
+    let harms: [(Harm, &[i64]); 3] = [
         (|rig| flip(rig, &snapshots(rig)[1], 90), &[]),
         (
             |rig| {

@@ -1,16 +1,15 @@
 //! A request of a producer is appended once: repeated, reordered, reopened.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowstone_disk::{Clock, Disk, Env, OpKind, OpenMode};
-use flowstone_format::{Offset, ProducerId, ProducerSnapshot, RecordLimits};
-use flowstone_log::{Appended, Batch, Log, LogError, ProducerBatch, ProducerBudget, inspect};
+use flowstone_disk::{Clock, Env, OpKind};
+use flowstone_format::{Offset, ProducerId, RecordLimits};
+use flowstone_log::{Appended, Batch, Log, LogError, ProducerBatch, ProducerBudget};
 
-use crate::harness::{DATA_DIR, PARTITION, Rig, crc32, publish, read_all, record, strings};
-use crate::repair::frames;
+use crate::harness::{PARTITION, Rig, publish, read_all, record, strings};
 
 /// Stages one batch of a producer.
 pub(crate) fn send(
@@ -50,7 +49,8 @@ pub(crate) fn send_at(
     })
 }
 
-fn batch_of(request: &[u8], producer: Option<ProducerBatch>) -> Batch<'_> {
+/// A batch without records, to be filled.
+pub(crate) fn batch_of(request: &[u8], producer: Option<ProducerBatch>) -> Batch<'_> {
     Batch {
         request,
         runs: &[],
@@ -129,7 +129,7 @@ fn an_expected_offset_is_held_after_the_producer_is_looked_at() {
 }
 
 /// One sealed segment with all of what two producers sent, and what they send then.
-fn two_segments(rig: &Rig) -> Log {
+pub(crate) fn two_segments(rig: &Rig) -> Log {
     let mut log = rig.open_log();
     for sequence in 1..=3 {
         send(rig, &mut log, "a", sequence, &["x", "y"]).unwrap();
@@ -147,7 +147,7 @@ pub(crate) fn snapshots(rig: &Rig) -> Vec<PathBuf> {
 }
 
 /// All that the two of `two_segments` sent is known: nothing is appended.
-fn assert_known(rig: &Rig, log: &mut Log) {
+pub(crate) fn assert_known(rig: &Rig, log: &mut Log) {
     let end = log.log_end_offset();
     for (sequence, base) in [(1, 0), (3, 4), (2, 2)] {
         let again = send(rig, log, "a", sequence, &["x", "y"]).unwrap();
@@ -156,191 +156,6 @@ fn assert_known(rig: &Rig, log: &mut Log) {
     }
     assert!(send(rig, log, "b", 9, &["z"]).unwrap().duplicate);
     assert_eq!(log.log_end_offset(), end);
-}
-
-#[test]
-fn a_snapshot_tells_what_the_segments_that_were_dropped_held() {
-    let rig = Rig::new(4);
-    let mut log = two_segments(&rig);
-    send(&rig, &mut log, "a", 4, &["x"]).unwrap();
-    publish(&mut log).unwrap();
-    log.trim(Offset::new(7)).unwrap();
-    assert_eq!((rig.segment_files().len(), snapshots(&rig).len()), (1, 1));
-    assert_known(&rig, &mut log);
-    drop(log);
-    rig.disk.power_cut();
-    let mut log = rig.open_log();
-    assert_known(&rig, &mut log);
-    assert!(send(&rig, &mut log, "a", 4, &["x"]).unwrap().duplicate);
-
-    // Its own segment goes, and it with it; the next one is the evidence.
-    log.roll().unwrap();
-    send(&rig, &mut log, "a", 5, &["x"]).unwrap();
-    publish(&mut log).unwrap();
-    assert_eq!(snapshots(&rig).len(), 2);
-    log.trim(Offset::new(8)).unwrap();
-    assert_eq!((rig.segment_files().len(), snapshots(&rig).len()), (1, 1));
-    drop(log);
-    assert_known(&rig, &mut rig.open_log());
-}
-
-#[test]
-fn plain_partitions_have_no_snapshots() {
-    let rig = Rig::new(5);
-    let mut log = rig.open_log();
-    for _ in 0..3 {
-        send_at(&rig, &mut log, None, None, &["x"]).unwrap();
-        publish(&mut log).unwrap();
-        log.roll().unwrap();
-    }
-    assert_eq!(snapshots(&rig), [] as [PathBuf; 0]);
-    // Nor have those whose producers have all expired.
-    send(&rig, &mut log, "a", 1, &["x"]).unwrap();
-    publish(&mut log).unwrap();
-    rig.clock.advance(Duration::from_millis(11));
-    assert_eq!(log.expire_producers(rig.clock.now_ms(), 10), 1);
-    log.roll().unwrap();
-    assert_eq!(snapshots(&rig), [] as [PathBuf; 0]);
-}
-
-type Harm = fn(&Rig, &Path);
-
-/// What may happen to a snapshot.
-const HARMS: [(&str, Harm); 5] = [
-    ("gone", |rig, path| rig.disk.remove_file(path).unwrap()),
-    ("a byte flipped", |rig, path| {
-        let at = rig.bytes_of(path).len() as u64 / 2;
-        let byte = rig.bytes_of(path)[usize::try_from(at).unwrap()];
-        rig.overwrite(path, at, &[byte ^ 1]);
-    }),
-    ("cut short", |rig, path| {
-        let bytes = rig.bytes_of(path);
-        rig.disk.remove_file(path).unwrap();
-        let file = rig.disk.open(path, OpenMode::CreateNew).unwrap();
-        file.write_all_at(&bytes[..bytes.len() - 1], 0).unwrap();
-    }),
-    // It is whole and of this segment, and is not the one that is listed.
-    ("one that tells less", |rig, path| {
-        let (mut snapshot, _) = ProducerSnapshot::decode(&rig.bytes_of(path)).unwrap();
-        snapshot.producers.remove(0);
-        rig.disk.remove_file(path).unwrap();
-        let file = rig.disk.open(path, OpenMode::CreateNew).unwrap();
-        file.write_all_at(&snapshot.encode().0, 0).unwrap();
-    }),
-    // It is whole, and of another segment.
-    ("another one", |rig, path| {
-        let other = Rig::new(77);
-        drop(two_segments(&other));
-        let bytes = other.bytes_of(&snapshots(&other)[0]);
-        rig.disk.remove_file(path).unwrap();
-        let file = rig.disk.open(path, OpenMode::CreateNew).unwrap();
-        file.write_all_at(&bytes, 0).unwrap();
-    }),
-];
-
-#[test]
-fn a_snapshot_that_is_lost_is_made_up_for_by_older_files() {
-    for (what, harm) in HARMS {
-        let rig = Rig::new(6);
-        drop(two_segments(&rig));
-        harm(&rig, &snapshots(&rig)[0]);
-        let disk = rig.disk.disk();
-        let report = inspect::inspect(&disk, Path::new(DATA_DIR), PARTITION, |_, _| {}).unwrap();
-        assert_eq!(report.damages, [], "{what}");
-        assert_eq!(report.snapshots.len(), 1, "{what}");
-        let mut log = rig.open_log();
-        assert_known(&rig, &mut log);
-        // The next one is good again.
-        send(&rig, &mut log, "a", 4, &["x"]).unwrap();
-        publish(&mut log).unwrap();
-        log.roll().unwrap();
-        log.trim(Offset::new(8)).unwrap();
-        drop(log);
-        assert_known(&rig, &mut rig.open_log());
-    }
-}
-
-/// A partition whose older segments are dropped, with the snapshot that told of them lost.
-fn without_evidence(rig: &Rig, harm: Harm) -> i64 {
-    let mut log = two_segments(rig);
-    let lost_upto_ms = rig.clock.now_ms();
-    rig.clock.advance(Duration::from_millis(5));
-    send_at(rig, &mut log, None, None, &["plain"]).unwrap();
-    publish(&mut log).unwrap();
-    log.trim(Offset::new(7)).unwrap();
-    drop(log);
-    harm(rig, &snapshots(rig)[0]);
-    lost_upto_ms
-}
-
-#[test]
-fn without_evidence_producers_are_refused_until_all_that_is_lost_would_have_expired() {
-    for (what, harm) in HARMS {
-        let rig = Rig::new(7);
-        let lost = without_evidence(&rig, harm);
-        let mut log = rig.open_log();
-        let refused = send(&rig, &mut log, "a", 1, &["x", "y"]).unwrap_err();
-        assert!(
-            matches!(refused, LogError::ProducersUnknown { lost_upto_ms } if lost_upto_ms == lost),
-            "{what}: {refused}"
-        );
-        let id = ProducerId::of("a");
-        assert!(log.last_sequence(id).is_err() && log.producer_entry(id, 1).is_err());
-        assert!(log.check(&batch_of(&[], None)).is_ok());
-        send_at(&rig, &mut log, None, None, &["goes on"]).unwrap();
-        publish(&mut log).unwrap();
-        // It stays so over rolls and restarts,
-        log.roll().unwrap();
-        send_at(&rig, &mut log, None, None, &["goes on"]).unwrap();
-        publish(&mut log).unwrap();
-        drop(log);
-        let mut log = rig.open_log();
-        log.expire_producers(lost + 1000, 1000);
-        assert!(send(&rig, &mut log, "a", 1, &["x", "y"]).is_err());
-        // until its time is over.
-        log.expire_producers(lost + 1001, 1000);
-        assert!(!send(&rig, &mut log, "a", 1, &["x", "y"]).unwrap().duplicate);
-        publish(&mut log).unwrap();
-        log.roll().unwrap();
-        drop(log);
-        let mut log = rig.open_log();
-        assert!(send(&rig, &mut log, "a", 1, &["x", "y"]).unwrap().duplicate);
-        assert!(!send(&rig, &mut log, "a", 2, &["x"]).unwrap().duplicate);
-    }
-}
-
-#[test]
-fn frames_that_cannot_be_walked_leave_producers_unknown() {
-    let rig = Rig::new(8);
-    drop(two_segments(&rig));
-    HARMS[0].1(&rig, &snapshots(&rig)[0]);
-    // The header of the second frame of the sealed segment.
-    let sealed = rig.segment_files().remove(0);
-    let second = frames(&rig)[1].2.start;
-    rig.overwrite(&sealed, second + 90, &[0xFF]);
-    let mut log = rig.open_log();
-    assert_eq!(log.damage(), None, "nobody has looked there");
-    let refused = send(&rig, &mut log, "a", 2, &["x", "y"]).unwrap_err();
-    assert!(matches!(refused, LogError::ProducersUnknown { .. }));
-    // What lies before is known.
-    assert!(send(&rig, &mut log, "a", 1, &["x", "y"]).unwrap().duplicate);
-    send_at(&rig, &mut log, None, None, &["plain"]).unwrap();
-}
-
-#[test]
-fn a_newer_snapshot_is_refused_untouched() {
-    let rig = Rig::new(9);
-    drop(two_segments(&rig));
-    let path = snapshots(&rig).remove(0);
-    let mut bytes = rig.bytes_of(&path);
-    bytes[4] = 9;
-    let end = bytes.len() - 4;
-    let crc = crc32(&bytes[..end]).to_le_bytes();
-    bytes[end..].copy_from_slice(&crc);
-    rig.overwrite(&path, 0, &bytes);
-    let error = rig.open().map(drop).unwrap_err();
-    assert!(matches!(error, LogError::Header { .. }), "{error}");
-    assert_eq!(rig.bytes_of(&path), bytes);
 }
 
 #[test]

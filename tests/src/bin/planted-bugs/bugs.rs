@@ -159,8 +159,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "ack-before-sync",
         file: "crates/broker/src/append/worker.rs",
-        from: "        if waiting.acks == Acks::Written {",
-        to: "        if waiting.acks == Acks::Written || waiting.acks == Acks::Durable {",
+        from: "        if waiting.acks == Acks::Written && waiting.outcome.is_ok() {",
+        to: "        if waiting.outcome.is_ok() {",
         packages: BROKER,
     },
     Bug {
@@ -218,5 +218,33 @@ pub(crate) const BUGS: &[Bug] = &[
         from: ".is_some_and(|holder| holder.phase == Phase::Owned)",
         to: ".is_some()",
         packages: BROKER,
+    },
+    Bug {
+        name: "duplicate-check-forgets-what-was-dropped",
+        file: "crates/log/src/producers.rs",
+        from: "                self.dropped = self.dropped.max(lowest.sequence);\n            }\n            at -= 1",
+        to: "                drop(lowest);\n            }\n            at -= 1",
+        packages: LOG,
+    },
+    Bug {
+        name: "producer-snapshot-is-not-listed",
+        file: "crates/log/src/roll.rs",
+        from: "        let listed = self.list_segment(id, crc);",
+        to: "        let listed = self.list_segment(id, crc * 0);",
+        packages: LOG,
+    },
+    Bug {
+        name: "recovery-forgets-producers-of-the-active-segment",
+        file: "crates/log/src/recover/active.rs",
+        from: "        producers.apply(&frame.header);\n",
+        to: "",
+        packages: LOG,
+    },
+    Bug {
+        name: "lost-producers-are-not-told",
+        file: "crates/log/src/recover/producers.rs",
+        from: "        state.lose_upto(lost_upto_ms);",
+        to: "",
+        packages: LOG,
     },
 ];
