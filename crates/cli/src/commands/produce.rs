@@ -33,7 +33,8 @@ Examples:
   echo 'two lemonades' | flowstone produce visits
   flowstone produce visits monday.txt tuesday.txt
   flowstone produce access -K ' ' access.log  the key is what stands before the first space
-  flowstone produce visits -k stand-7 -H source=till -p 3 < till.txt")]
+  flowstone produce visits -k stand-7 -H source=till -p 3 < till.txt
+  flowstone produce access access.log --producer-id importer --resume   again after a crash: what is missing")]
 pub(crate) struct ProduceArgs {
     /// The topic
     topic: String,
@@ -76,7 +77,40 @@ pub(crate) struct ProduceArgs {
     #[arg(long, env = "FLOWSTONE_ACKS", value_enum)]
     acks: Option<AcksArg>,
 
-    /// Repeat also what may have been appended before the connection was lost: it may be there twice
+    /// A name for this producer that outlives the command; it ends what runs under the same name
+    ///
+    /// Its lines are numbered from one run to the next. Without it nothing is appended twice either, but
+    /// another run knows nothing of this one.
+    #[arg(long, env = "FLOWSTONE_PRODUCER_ID", value_name = "NAME")]
+    producer_id: Option<String>,
+
+    /// Go on with the same input where an earlier run of --producer-id was cut off
+    ///
+    /// Skips the lines that are there, and repeats those that may be; none is appended twice within the time
+    /// that the broker remembers producers.
+    #[arg(long, env = "FLOWSTONE_RESUME", requires = "producer_id", value_parser = Switch::new())]
+    resume: bool,
+
+    /// Append only if the first record gets this offset, and the others those behind it
+    #[arg(
+        long,
+        env = "FLOWSTONE_EXPECTED_OFFSET",
+        value_name = "OFFSET",
+        requires = "partition",
+        value_parser = clap::value_parser!(i64).range(0..)
+    )]
+    expected_offset: Option<i64>,
+
+    /// Let the broker forget what was sent: less work for it, and a repeat may append twice
+    #[arg(
+        long,
+        env = "FLOWSTONE_NOT_IDEMPOTENT",
+        conflicts_with = "producer_id",
+        value_parser = Switch::new()
+    )]
+    not_idempotent: bool,
+
+    /// With --not-idempotent: repeat also what may have been appended before the connection was lost
     #[arg(long, env = "FLOWSTONE_RETRY_UNKNOWN", value_parser = Switch::new())]
     retry_unknown: bool,
 }
@@ -93,18 +127,33 @@ pub(crate) async fn run(global: &Global, args: ProduceArgs) -> Result<()> {
     let mut producer = client
         .producer(&args.topic)
         .acks(args.acks.map_or(Acks::Unspecified, Into::into))
+        .idempotent(!args.not_idempotent)
         .retry_unknown(args.retry_unknown)
         .delivery_timeout(retry_streams_for(global));
     if let Some(partition) = args.partition {
         producer = producer.partition(partition);
     }
+    if let Some(id) = &args.producer_id {
+        producer = producer.id(id).resume(args.resume);
+    }
+    if let Some(offset) = args.expected_offset {
+        producer = producer.expected_offset(offset);
+    }
     let producer = producer.build().await?;
+    let skipped = match args.resume {
+        true => producer.next_sequence() - 1,
+        false => 0,
+    };
+    if skipped > 0 {
+        eprintln!("{skipped} lines are there already");
+    }
 
     let begun = Instant::now();
     let mut work = Work {
         producer: &producer,
         maker: &maker,
         progress: &progress,
+        skip: skipped.unsigned_abs(),
         records: 0,
         value_bytes: 0,
     };
@@ -149,6 +198,8 @@ struct Work<'a> {
     producer: &'a Producer,
     maker: &'a RecordMaker,
     progress: &'a Progress,
+    /// Lines that are left out, since they are there.
+    skip: u64,
     /// Lines that were taken.
     records: u64,
     /// Bytes of these, without newlines.
@@ -210,6 +261,11 @@ impl Work<'_> {
                 return Ok(());
             }
             let bytes = line.len() as u64;
+            if self.skip > 0 {
+                self.skip -= 1;
+                self.progress.advance(bytes + 1);
+                continue;
+            }
             let record = self.maker.record(line);
             self.producer.send(record).await.map_err(|error| {
                 let ours = error.is(reason::RECORD_TOO_LARGE);

@@ -64,7 +64,7 @@ async fn an_offset_out_of_range_is_told_with_the_range() {
 }
 
 #[tokio::test]
-async fn what_comes_later_is_refused_and_never_ignored() {
+async fn a_producer_that_makes_no_sense_is_refused_by_name() {
     let broker = with_visits();
     let stub = Stub::connect(&broker.url()).await.unwrap();
     let plain = || proto::ProduceRequest {
@@ -77,11 +77,12 @@ async fn what_comes_later_is_refused_and_never_ignored() {
         producer: Some(proto::Producer {
             id: "till-1".to_owned(),
             epoch: 0,
-            sequence: 1,
+            sequence: 0,
         }),
         ..plain()
     };
     let with_expectation = proto::ProduceRequest {
+        partition: None,
         expected_offset: Some(10),
         ..plain()
     };
@@ -91,12 +92,14 @@ async fn what_comes_later_is_refused_and_never_ignored() {
     }
     let open = proto::OpenProducerRequest {
         topic: TOPIC.to_owned(),
-        id: "till-1".to_owned(),
+        id: "x".repeat(129),
     };
     refused.push(stub.log.clone().open_producer(open).await.unwrap_err());
-    for status in refused {
-        assert_eq!(status.code(), Code::Unimplemented, "{status}");
-        assert_eq!(trailer(&status, "flowstone-reason"), Some("UNIMPLEMENTED"));
+    let fields = ["producer.sequence", "expected_offset", "id"];
+    for (status, field) in refused.iter().zip(fields) {
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert_eq!(trailer(status, "flowstone-reason"), Some("INVALID_FIELD"));
+        assert_eq!(trailer(status, "flowstone-field"), Some(field));
     }
     assert_nothing_is_lost(&broker);
 }
