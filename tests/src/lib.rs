@@ -13,6 +13,7 @@
 //! | `FLOWSTONE_SHARED` | an access log; `../shared/data/access.log` beside the repository unless told, and a made-up one where there is none |
 //! | `FLOWSTONE_PYTHON` | a Python interpreter with grpcio, grpcio-reflection and protobuf; without it the Python test is skipped |
 
+mod access_log;
 mod binary;
 mod broker;
 mod dice;
@@ -29,6 +30,7 @@ pub mod server;
 mod stub;
 pub mod work;
 
+pub use access_log::{access_log, time_ms};
 pub use binary::{binary, workspace_root};
 pub use broker::{Broker, Stopped};
 pub use dice::Dice;

@@ -125,6 +125,7 @@ pub(crate) enum Command {
     Topic(commands::topic::TopicCommand),
     Produce(commands::produce::ProduceArgs),
     Consume(commands::consume::ConsumeArgs),
+    Replay(commands::replay::ReplayArgs),
     #[command(subcommand)]
     Group(commands::group::GroupCommand),
     #[command(subcommand)]

@@ -8,6 +8,7 @@ pub(crate) mod group;
 pub(crate) mod log;
 pub(crate) mod produce;
 pub(crate) mod quickstart;
+pub(crate) mod replay;
 pub(crate) mod serve;
 pub(crate) mod topic;
 
@@ -40,6 +41,7 @@ pub(crate) async fn run(cli: Cli) -> Result<()> {
         Command::Group(command) => group::run(&global, command).await,
         Command::Log(command) => log::run(&global, command),
         Command::Bench(command) => bench::run(&global, command).await,
+        Command::Replay(args) => replay::run(&global, args).await,
         Command::Quickstart(args) => quickstart::run(args).await,
         Command::Config(args) => config::run(&args),
         Command::Completions(args) => completions::run(&args),

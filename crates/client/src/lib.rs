@@ -54,6 +54,7 @@ mod client;
 mod error;
 mod group;
 mod position;
+mod produce;
 mod producer;
 mod subscription;
 
@@ -67,8 +68,8 @@ pub use subscription::{Batch, Event, PartitionError, SubscribeBuilder, Subscript
 pub use flowstone_proto::v1::{
     Acks, Assignment, Broker, CommitOffsetsResponse, Cursor, FetchRequest, FetchResponse,
     GetClusterResponse, Group, GroupOffset, GroupState, Header, Limits, ListOffsetsResponse,
-    Member, Overflow, PartitionInfo, PartitionOffsets, Record, ResetOffsetsResponse, Topic,
-    TopicPartition,
+    Member, Overflow, PartitionInfo, PartitionOffsets, ProduceRequest, ProduceResponse,
+    Producer as RequestProducer, Record, ResetOffsetsResponse, Topic, TopicPartition,
 };
 pub use prost_types::{Duration as ProtoDuration, Timestamp as ProtoTimestamp};
 pub use tonic::Code;

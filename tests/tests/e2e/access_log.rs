@@ -1,6 +1,5 @@
 //! A web server's access log goes in and comes out: whole, in order per key, from anywhere to anywhere.
 
-mod lines;
 mod positions;
 mod printing;
 mod producing;
@@ -10,8 +9,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use flowstone_tests::Broker;
-use lines::access_log;
+use flowstone_tests::{Broker, access_log};
 
 use crate::murmur2::partition_of;
 

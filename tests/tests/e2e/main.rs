@@ -14,6 +14,7 @@ mod open_files;
 mod python;
 mod quickstart;
 mod repair;
+mod replay;
 mod sharing;
 mod shutdown;
 mod wire;

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use flowstone_proto::v1 as proto;
-use flowstone_tests::{Broker, Stub};
+use flowstone_tests::{Broker, Stub, access_log, time_ms};
 
-use super::lines::{access_log, time_ms};
 use super::{Access, PARTITIONS, Row, key_of, row};
 
 const WAIT: Duration = Duration::from_secs(20);

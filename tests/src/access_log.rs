@@ -1,10 +1,9 @@
 //! An access log: the real one where it lies beside the repository, one of the same shape where not.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use flowstone_tests::{Dice, workspace_root};
+use crate::{Dice, workspace_root};
 
 const LINES: usize = 10_000;
 const KEYS: usize = 1_753;
@@ -12,7 +11,7 @@ const KEYS: usize = 1_753;
 const FIRST_SECOND: i64 = 1_431_856_800;
 
 /// The lines of an access log. The key of each stands before its first space.
-pub(super) fn access_log() -> String {
+pub fn access_log() -> String {
     let shared = std::env::var_os("FLOWSTONE_SHARED").map_or_else(
         || workspace_root().join("../shared/data/access.log"),
         PathBuf::from,
@@ -27,10 +26,15 @@ pub(super) fn access_log() -> String {
 }
 
 /// The time of a line, in milliseconds since 1970.
-pub(super) fn time_ms(line: &str) -> i64 {
-    let (_, rest) = line.split_once('[').unwrap();
-    let (time, _) = rest.split_once(']').unwrap();
-    let time = jiff::Zoned::strptime("%d/%b/%Y:%H:%M:%S %z", time).unwrap();
+///
+/// # Panics
+/// When the line is of no access log.
+pub fn time_ms(line: &str) -> i64 {
+    let time = line
+        .split_once('[')
+        .and_then(|(_, rest)| rest.split_once(']'));
+    let (time, _) = time.expect("a line has its time in brackets");
+    let time = jiff::Zoned::strptime("%d/%b/%Y:%H:%M:%S %z", time).expect("it is a time");
     time.timestamp().as_millisecond()
 }
 
@@ -58,7 +62,7 @@ fn made_up() -> String {
             _ => pick(1 + pick(KEYS)),
         };
         let second = FIRST_SECOND + number as i64 * 26 + pick(60) as i64;
-        let time = jiff::Timestamp::from_second(second).unwrap();
+        let time = jiff::Timestamp::from_second(second).expect("it is in range");
         log += &format!(
             "10.{}.{}.{} - - [{}] \"GET {}?visit={} HTTP/1.1\" {} {} \"-\" \"{}\"\n",
             client % 7,
@@ -75,19 +79,26 @@ fn made_up() -> String {
     log
 }
 
-#[test]
-fn the_made_up_log_has_the_shape_of_the_real_one() {
-    let log = made_up();
-    let keys: BTreeSet<&str> = log
-        .lines()
-        .map(|line| line.split(' ').next().unwrap())
-        .collect();
-    assert_eq!((log.lines().count(), keys.len()), (LINES, KEYS));
-    assert_eq!(log, made_up());
-    assert!(
-        log.lines()
-            .all(|line| time_ms(line) >= FIRST_SECOND * 1_000)
-    );
-    let times: Vec<i64> = log.lines().map(time_ms).collect();
-    assert!(!times.is_sorted(), "neighbours are out of order");
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_made_up_log_has_the_shape_of_the_real_one() {
+        let log = made_up();
+        let keys: BTreeSet<&str> = log
+            .lines()
+            .map(|line| line.split(' ').next().unwrap_or_default())
+            .collect();
+        assert_eq!((log.lines().count(), keys.len()), (LINES, KEYS));
+        assert_eq!(log, made_up());
+        assert!(
+            log.lines()
+                .all(|line| time_ms(line) >= FIRST_SECOND * 1_000)
+        );
+        let times: Vec<i64> = log.lines().map(time_ms).collect();
+        assert!(!times.is_sorted(), "neighbours are out of order");
+    }
 }
