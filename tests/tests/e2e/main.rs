@@ -7,6 +7,7 @@ mod bad_input;
 mod bench;
 mod group;
 mod group_admin;
+mod group_client;
 mod group_sharing;
 mod kill;
 mod murmur2;

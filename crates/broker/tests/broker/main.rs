@@ -9,6 +9,7 @@ mod failure;
 mod full_disk;
 mod golden;
 mod group_admin;
+mod group_lifetime;
 mod groups;
 mod harness;
 mod internal_logs;
