@@ -235,3 +235,34 @@ fn a_running_broker_and_unknown_partitions_are_not_repaired() {
         "metadata, internal",
     );
 }
+
+#[test]
+fn a_damaged_producer_snapshot_costs_nothing_while_older_files_tell_the_same() {
+    let mut broker = filled();
+    assert!(broker.terminate().status.success());
+    let dir = broker.data_dir();
+    let snapshot = contents(&dir)
+        .into_keys()
+        .rfind(|path| path.extension().is_some_and(|ending| ending == "producers"))
+        .expect("a segment that began behind the first has one");
+    let mut bytes = fs::read(&snapshot).unwrap();
+    bytes[100] ^= 4;
+    fs::write(&snapshot, bytes).unwrap();
+    let verdict = log("verify", &dir, &[]).fails(5, &["damaged in 1 place"]);
+    for fact in ["(events 0): DAMAGED", snapshot.to_str().unwrap()] {
+        assert!(verdict.text().contains(fact), "{fact}: {}", verdict.text());
+    }
+
+    broker.restart();
+    let produce = ["produce", TOPIC];
+    broker.flowstone(produce).stdin("60\n").run().ok();
+    assert!(broker.terminate().status.success());
+    repair(&dir, &[]).fails(5, &["loses no record"]);
+    let done = repair(&dir, &["--accept-loss", "--execute"]).ok();
+    told(&done, "it has lost no record");
+    log("verify", &dir, &[]).ok();
+    broker.restart();
+    broker.flowstone(produce).stdin("61\n").run().ok();
+    let read = broker.flowstone(["consume", TOPIC, "-e"]).run().ok();
+    assert_eq!(numbers(&read), (0..62).collect::<Vec<_>>());
+}
