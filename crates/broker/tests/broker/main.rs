@@ -20,6 +20,7 @@ mod opening;
 mod overflow;
 mod produce;
 mod producers;
+mod recreation;
 mod retention;
 mod scrub_thread;
 mod sharing;

@@ -400,3 +400,50 @@ fn a_change_that_was_begun_is_made_also_when_its_caller_has_gone_away() {
     assert_eq!(broker.broker.list_topics("", None, 9).len(), 1);
     assert_eq!(broker.all("orders", 0), ["b"]);
 }
+
+#[test]
+fn every_setting_of_a_topic_takes_effect_at_run_time_and_survives() {
+    let machine = Machine::new(1);
+    let broker = machine.open();
+    let spec = TopicSpec {
+        segment_bytes: Some(64 << 10),
+        ..TopicSpec::new("visits", 1)
+    };
+    broker
+        .wait(broker.broker.create_topic(spec, false))
+        .unwrap();
+    let fill = |broker: &Driven| {
+        for _ in 0..10 {
+            broker.put("visits", 0, &"x".repeat(4000));
+        }
+        broker.broker.describe_topic("visits").unwrap().1[0].clone()
+    };
+    assert_eq!(fill(&broker).segment_count, 1);
+    let smaller = TopicChange {
+        segment_bytes: Some(Some(20 << 10)),
+        labels: Some(BTreeMap::from([("team".to_owned(), "till".to_owned())])),
+        ..TopicChange::default()
+    };
+    change(&broker, smaller).unwrap();
+    // The segment that there is keeps its size; those to come are small.
+    let told = fill(&broker);
+    assert!(told.segment_count >= 3, "{told:?}");
+
+    machine.clock.advance(std::time::Duration::from_secs(3600));
+    let short = TopicChange {
+        retention_ms: Some(Some(60_000)),
+        ..TopicChange::default()
+    };
+    let changed = change(&broker, short).unwrap();
+    assert!(broker.broker.run_retention());
+    let emptied = broker.broker.describe_topic("visits").unwrap().1[0].clone();
+    assert_eq!((emptied.log_start_offset, emptied.high_watermark), (20, 20));
+    broker.shutdown();
+
+    let broker = machine.open();
+    let (found, partitions) = broker.broker.describe_topic("visits").unwrap();
+    assert_eq!(found, changed);
+    assert_eq!(found.spec.labels["team"], "till");
+    assert_eq!(partitions[0].log_start_offset, 20, "it survives a restart");
+    assert_eq!(fill(&broker).high_watermark, 30);
+}

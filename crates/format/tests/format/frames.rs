@@ -265,3 +265,27 @@ fn a_payload_may_have_its_greatest_length_and_no_byte_more() {
         }
     );
 }
+
+#[test]
+fn records_may_fill_the_payload_and_offsets_may_reach_the_last_one() {
+    let decoded = |change: fn(&mut FrameHeader)| {
+        let (mut header, mut bytes) = frame();
+        change(&mut header);
+        header.encode(SALT, AT, &mut bytes);
+        FrameHeader::decode(&bytes, SALT, AT).map(|(found, _)| assert_eq!(found, header))
+    };
+    // An empty record takes two bytes: its tag and its length.
+    assert_eq!(
+        decoded(|h| (h.record_count, h.offset_span) = (20, 20)),
+        Ok(())
+    );
+    let too_many = decoded(|h| (h.record_count, h.offset_span) = (21, 21));
+    let told = too_many.unwrap_err().to_string();
+    assert!(told.contains("than the payload has room for"), "{told}");
+
+    const LAST: Offset = Offset::new(Offset::MAX.get() - 3);
+    assert_eq!(decoded(|h| h.base_offset = LAST), Ok(()));
+    let too_far = decoded(|h| (h.base_offset, h.offset_span) = (LAST, 4));
+    let told = too_far.unwrap_err().to_string();
+    assert!(told.contains("greater than an int64"), "{told}");
+}

@@ -304,3 +304,27 @@ fn an_index_that_is_missing_or_garbled_or_of_another_segment_changes_no_answer()
     file.write_all_at(&valid, 0).unwrap();
     check("of another segment");
 }
+
+#[test]
+fn a_frame_that_fits_a_segment_exactly_is_taken_and_one_byte_more_is_not() {
+    let taken = |len: usize| {
+        let rig = Rig::new(1);
+        let mut log = rig.open_log();
+        let outcome = rig.put(&mut log, &[record(&vec![b'x'; len], 0)]);
+        let size = log.reader().size_bytes();
+        match outcome {
+            Ok(_) => Some(size),
+            Err(flowstone_log::LogError::BatchTooLarge { bytes, limit }) => {
+                assert_eq!(bytes, limit + 1);
+                None
+            }
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let capacity = Rig::new(1).config.segment_bytes;
+    // What a value of so many bytes takes besides itself.
+    let around = taken(10_000).expect("it fits") - 10_000;
+    let longest = (capacity - around) as usize;
+    assert_eq!(taken(longest), Some(capacity));
+    assert_eq!(taken(longest + 1), None);
+}

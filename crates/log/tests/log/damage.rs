@@ -356,3 +356,24 @@ fn inspection_tells_sound_from_torn_from_rotten_and_changes_nothing() {
         (4, &file)
     );
 }
+
+#[test]
+fn inspection_tells_a_sealed_segment_that_ends_otherwise_than_the_manifest_says() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a", "b"])).unwrap();
+    log.roll().unwrap();
+    drop(log);
+    let path = rig.dir().join(flowstone_format::MANIFEST_NAME);
+    let mut manifest = flowstone_format::Manifest::decode(&rig.bytes_of(&path)).unwrap();
+    manifest.segments[0].last_append_ms += 1;
+    rig.overwrite(&path, 0, &manifest.encode());
+    let disk: std::sync::Arc<dyn Disk> = std::sync::Arc::new(rig.disk.clone());
+    let report = inspect::inspect(&disk, DATA_DIR.as_ref(), PARTITION, |_, _| {}).unwrap();
+    assert_eq!(report.damages.len(), 1);
+    let told = report.damages[0].to_string();
+    assert!(
+        told.contains("ends otherwise than the MANIFEST says"),
+        "{told}"
+    );
+}

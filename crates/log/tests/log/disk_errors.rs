@@ -344,3 +344,21 @@ fn a_floor_whose_header_was_cut_short_is_begun_again_and_a_damaged_one_is_not() 
         );
     }
 }
+
+#[test]
+fn space_that_is_refused_for_another_reason_than_a_full_disk_is_not_asked_for_again() {
+    let mut rig = Rig::new(1);
+    rig.config.segment_bytes = 1 << 20;
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    let denied = io::ErrorKind::PermissionDenied;
+    rig.disk.fail_nth(OpKind::Reserve, 1, denied);
+    let error = rig
+        .put(&mut log, &[record(&[b'x'; 100_000], 0)])
+        .unwrap_err();
+    assert!(matches!(error, LogError::Io { .. }), "{error}");
+    let full = io::ErrorKind::StorageFull;
+    rig.disk.fail_nth(OpKind::Reserve, 1, full);
+    rig.put(&mut log, &[record(&[b'x'; 100_000], 0)])
+        .expect("what it needs is there, though not what it would like");
+}

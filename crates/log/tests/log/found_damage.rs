@@ -196,3 +196,16 @@ fn an_error_that_passes_is_no_damage_and_one_of_the_medium_is() {
     rig.disk.clear_faults();
     assert_eq!(read_one(&log, 0).unwrap(), 1);
 }
+
+#[test]
+fn a_read_serves_what_lies_before_the_damage_that_it_comes_upon() {
+    let rig = Rig::new(1);
+    let log = filled(&rig);
+    rot(&rig, 1, 30);
+    let read = log
+        .reader()
+        .read(Offset::new(20), &ReadLimit::default())
+        .expect("what was read before the damage is served");
+    assert_eq!((read.record_count, read.next_offset), (10, Offset::new(30)));
+    assert_eq!(damaged_at(read_one(&log, 30)), 30);
+}
