@@ -154,19 +154,26 @@ async fn kill(broker: &mut Broker, proxy: &Proxy, stage: &Stage, dice: &Dice) {
     stage.ledger.lock().broker_killed();
     tokio::time::sleep(Duration::from_millis(dice.pick(0..300))).await;
     broker.restart();
-    for (partition, committed, _) in lag(broker).await {
-        stage.ledger.lock().committed(partition, committed);
-    }
+    look_at_commits(broker, stage).await;
     proxy.point_to(Some(broker.address()));
+}
+
+/// Asks what is committed, which may be more by now, and holds it against what was known before.
+async fn look_at_commits(broker: &Broker, stage: &Stage) -> Vec<(i32, i64, i64)> {
+    let known = stage.ledger.lock().known();
+    let lag = lag(broker).await;
+    let mut ledger = stage.ledger.lock();
+    for (partition, committed, _) in &lag {
+        ledger.committed(&known, *partition, *committed);
+    }
+    drop(ledger);
+    lag
 }
 
 /// Waits until all is committed.
 async fn drain(broker: &Broker, stage: &Stage) {
     loop {
-        let lag = lag(broker).await;
-        for (partition, committed, _) in &lag {
-            stage.ledger.lock().committed(*partition, *committed);
-        }
+        let lag = look_at_commits(broker, stage).await;
         if lag.iter().all(|(_, committed, end)| committed == end) {
             return;
         }

@@ -255,9 +255,14 @@ impl Ledger {
         self.raised(holding.partition, offset);
     }
 
-    /// What the group is told to have committed.
-    pub(super) fn committed(&mut self, partition: i32, offset: i64) {
-        let known = self.committed.get(&partition).copied().unwrap_or(0);
+    /// The greatest offsets that are known to be committed, to be asked for before the broker is.
+    pub(super) fn known(&self) -> BTreeMap<i32, i64> {
+        self.committed.clone()
+    }
+
+    /// What the group is told to have committed, when so much was known before the question.
+    pub(super) fn committed(&mut self, known: &BTreeMap<i32, i64>, partition: i32, offset: i64) {
+        let known = known.get(&partition).copied().unwrap_or(0);
         if offset < known {
             self.violation(format!(
                 "partition {partition}: the commit went back from {known} to {offset}"

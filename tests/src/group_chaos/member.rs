@@ -60,7 +60,12 @@ impl Member {
     /// Lives until all is over.
     pub(super) async fn live(self) {
         while !self.stage.is(Phase::Over) {
-            let pause = self.dice.pick(0..200);
+            // Often fewer are there than partitions, so that some have two, of which one moves later.
+            let most = match self.stage.is(Phase::Chaos) && self.dice.once_in(2) {
+                true => 3_000,
+                false => 200,
+            };
+            let pause = self.dice.pick(0..most);
             tokio::time::sleep(Duration::from_millis(pause)).await;
             let Some(stub) = self.stage.connect().await else {
                 continue;

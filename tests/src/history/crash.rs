@@ -75,6 +75,12 @@ impl History {
             .insert(offset);
     }
 
+    /// The greatest offset that a group was about to commit; 0 for none.
+    pub fn greatest_committing(&self, group: &str, partition: i32) -> i64 {
+        let asked = self.committing.get(&(group.to_owned(), partition));
+        asked.and_then(|asked| asked.last()).copied().unwrap_or(0)
+    }
+
     /// A commit was answered. One below what is committed already changes nothing.
     pub fn commit_answered(&mut self, group: &str, partition: i32, offset: i64) {
         let known = self

@@ -1,6 +1,7 @@
 //! One life: a machine on which brokers run one after the other. At every I/O call a copy of the
 //! machine crashes.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -308,6 +309,7 @@ fn work(
         clock,
         dice,
         driven,
+        members: RefCell::default(),
     };
     loop {
         {

@@ -3,17 +3,18 @@
 //!
 //! `cargo run --release -p flowstone-tests --bin crash-points -- --points 1000000 --seed 1`. A *life* is
 //! a machine in memory on which brokers run one after the other, in one thread and on a simulated
-//! clock: they get topics, records, commits, trims, retention, full disks and I/O errors, and some
-//! of them crash. At every I/O call of a life (a *point*) a copy of the machine crashes; recoveries
-//! of the copy are cut short by further crashes, and when one comes to its end all that the broker
-//! holds is read and held against the history of what was asked and answered. All follows from the
-//! seed. Exits 1 at a violation, with the command that shows it again.
+//! clock: they get topics, records, commits, members of a group, trims, retention, full disks and I/O
+//! errors, and some of them crash. At every I/O call of a life (a *point*) a copy of the machine
+//! crashes; recoveries of the copy are cut short by further crashes, and when one comes to its end all
+//! that the broker holds is read and held against the history of what was asked and answered. All
+//! follows from the seed. Exits 1 at a violation, with the command that shows it again.
 
 mod counts;
 mod crash;
 mod driven;
 mod ledger;
 mod life;
+mod members;
 mod point;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! What a life asks of the broker, by chance.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::task::Poll;
@@ -16,6 +17,7 @@ use flowstone_tests::history::Place;
 use crate::driven::{Driven, encode, poll};
 use crate::ledger::{Answer, Change, Ledger, Sent};
 use crate::life::World;
+use crate::members::Member;
 
 /// Long names, so that the log of offsets soon needs a snapshot.
 pub(crate) const GROUPS: [&str; 3] = ["billing", LONG, LONGER];
@@ -98,6 +100,8 @@ pub(crate) struct Session<'a> {
     pub(crate) clock: &'a ManualClock,
     pub(crate) dice: &'a Dice,
     pub(crate) driven: &'a Driven,
+    /// Who reads as members of a group.
+    pub(crate) members: RefCell<Vec<Member>>,
 }
 
 impl Session<'_> {
@@ -122,8 +126,9 @@ impl Session<'_> {
             }
             24..28 => self.fill_the_disk(),
             28..34 => self.read()?,
-            34..50 => (0..self.dice.pick(1..4)).for_each(|_| self.commit()),
-            50..56 => self.wait_for_all(),
+            34..44 => (0..self.dice.pick(1..4)).for_each(|_| self.commit()),
+            44..56 => self.crew()?,
+            56..61 => self.wait_for_all(),
             _ => (0..self.dice.pick(1..5)).for_each(|_| self.produce()),
         }
         // Sometimes more comes before the broker gets to anything.
@@ -248,7 +253,7 @@ impl Session<'_> {
         }
     }
 
-    fn any_topic(&self) -> Option<(String, u64)> {
+    pub(crate) fn any_topic(&self) -> Option<(String, u64)> {
         let world = self.world.lock();
         let topics: Vec<_> = world.ledger.topics.iter().collect();
         if topics.is_empty() {
