@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use flowstone_broker::{Acks, Cursor, ProduceRequest, TopicSpec};
+use flowstone_broker::{Acks, Cursor, Overflow, ProduceRequest, TopicSpec};
 use flowstone_disk::{Clock, ManualClock, SimDisk};
 use flowstone_tests::Dice;
 
@@ -270,7 +270,9 @@ impl<'a> Point<'a> {
                 )]
             };
             let produced = driven.wait(driven.broker.produce(request));
-            if produced == Err(flowstone_broker::Error::DiskFull) {
+            let may_be_full = self.ledger.topics[name].spec.overflow == Overflow::Reject;
+            let is_full = matches!(&produced, Err(flowstone_broker::Error::TopicFull { .. }));
+            if produced == Err(flowstone_broker::Error::DiskFull) || (may_be_full && is_full) {
                 self.ledger.answer(&sent, Answer::Refused);
                 continue;
             }
