@@ -84,3 +84,45 @@ fn an_empty_input_is_no_record() {
     let broker = visits();
     assert_eq!(produced(&broker, &[], ""), "");
 }
+
+/// The values of the topic, in order.
+fn values(broker: &Broker) -> Vec<String> {
+    let consume = ["consume", "visits", "-e", "-f", "%s\n"];
+    let printed = broker.flowstone(consume).run().ok().text().to_owned();
+    let mut values: Vec<_> = printed.lines().map(str::to_owned).collect();
+    values.sort();
+    values
+}
+
+#[test]
+fn a_run_under_a_name_goes_on_where_an_earlier_one_was_cut_off() {
+    for partition in [None, Some("2")] {
+        let broker = visits();
+        let produce = |flags: &[&str], stdin: &str| {
+            let place = partition.iter().flat_map(|number| ["-p", number]);
+            let named = ["produce", "visits", "--producer-id", "importer"];
+            let args = named.into_iter().chain(place).chain(flags.iter().copied());
+            broker.flowstone(args).stdin(stdin).run().ok();
+        };
+        produce(&[], "1\n2\n3\n");
+        produce(&["--resume"], "1\n2\n3\n4\n5\n");
+        assert_eq!(values(&broker), ["1", "2", "3", "4", "5"]);
+        // Without it the lines are other ones.
+        produce(&[], "6\n");
+        produce(&["--resume"], "1\n2\n3\n4\n5\n6\n7\n");
+        assert_eq!(values(&broker), ["1", "2", "3", "4", "5", "6", "7"]);
+    }
+}
+
+#[test]
+fn lines_go_to_the_expected_offset_or_nowhere() {
+    let broker = visits();
+    let produce = |offset: &str, stdin: &str| {
+        let at = ["produce", "visits", "-p", "1", "--expected-offset", offset];
+        broker.flowstone(at).stdin(stdin).run()
+    };
+    produce("0", "a\nb\n").ok();
+    produce("0", "c\n").fails(1, &["next offset", "2"]);
+    produce("2", "c\n").ok();
+    assert_eq!(values(&broker), ["a", "b", "c"]);
+}
