@@ -145,7 +145,7 @@ impl World {
             reads.insert(assigned.partition, holding);
         }
         for partition in assignment.revoking.iter().chain(&assignment.lost) {
-            let back = reads.get(partition).is_some();
+            let back = reads.contains_key(partition);
             assert!(!back || assignment.lost.contains(partition));
         }
         self.reads.insert(session, reads);
