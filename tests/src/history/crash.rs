@@ -16,6 +16,47 @@ impl History {
         of.written.insert(offset, call);
     }
 
+    /// A request of a producer is sent, perhaps again: what is not there may come now, once.
+    pub fn repeating(&mut self, call: Call) {
+        let produced = &mut self.calls[call.0];
+        if produced.answer == Answer::Refused && produced.seen.is_none() {
+            produced.answer = Answer::Unknown;
+        }
+    }
+
+    /// Whether the record was acknowledged, and not taken back since.
+    pub fn is_acknowledged(&self, call: Call) -> bool {
+        matches!(self.calls[call.0].answer, Answer::Acknowledged(_))
+    }
+
+    /// The record was acknowledged, perhaps not for the first time: then it has to be where it was.
+    /// Unless `durable`, a power cut may take it back.
+    pub fn acknowledged_again(&mut self, call: Call, place: Place, durable: bool) {
+        let Place { partition, offset } = place;
+        match self.calls[call.0].answer {
+            Answer::Acknowledged(before) if before != place => {
+                self.violations.push(Violation::Misplaced {
+                    told: place,
+                    seen: before,
+                });
+            }
+            Answer::Acknowledged(_) => {
+                if durable {
+                    let of = self.partitions.entry(partition).or_default();
+                    of.written.remove(&offset);
+                }
+            }
+            _ => {
+                self.repeating(call);
+                if durable {
+                    self.acknowledged(call, partition, offset);
+                } else {
+                    self.acknowledged_written(call, partition, offset);
+                }
+            }
+        }
+    }
+
     /// The power was cut: records that were only written may be there or not.
     pub fn power_cut(&mut self) {
         for of in self.partitions.values_mut() {

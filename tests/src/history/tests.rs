@@ -435,3 +435,35 @@ fn a_start_that_goes_back_or_too_far_is_found() {
     };
     assert_eq!(history.violations(), [back, too_far]);
 }
+
+#[test]
+fn a_repeat_is_told_the_place_of_the_first_try_or_comes_late() {
+    let (mut history, calls) = history();
+    history.acknowledged_again(calls["a0"], at(0), true);
+    assert!(history.is_acknowledged(calls["a0"]));
+    // Nobody has read it, and nothing is under way any more; then it is sent again.
+    history.settle();
+    history.repeating(calls["b1"]);
+    history.acknowledged_again(calls["b1"], at(3), true);
+    history.read(0, 0, &records(&["a0", "b0", "a1", "b1"]));
+    assert_eq!(history.violations(), []);
+
+    history.acknowledged_again(calls["a0"], at(9), true);
+    let (told, seen) = (at(9), at(0));
+    assert_eq!(history.violations(), [Violation::Misplaced { told, seen }]);
+}
+
+#[test]
+fn what_a_repeat_was_told_to_be_durable_a_power_cut_may_not_take() {
+    let lost = |durable: bool| {
+        let mut history = History::new();
+        let call = history.invoke(0, &unsent("a0"));
+        history.acknowledged_written(call, 0, 0);
+        history.acknowledged_again(call, at(0), durable);
+        history.power_cut();
+        history.read_whole(0, 0, &[]);
+        !history.violations().is_empty()
+    };
+    assert!(lost(true));
+    assert!(!lost(false));
+}

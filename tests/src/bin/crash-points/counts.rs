@@ -28,6 +28,9 @@ pub(crate) struct Counts {
     /// Records that were acknowledged in the lives, and behind the points.
     pub(crate) acknowledged: u64,
     pub(crate) acknowledged_behind: u64,
+    /// Requests of producers that were sent again in the lives, and behind the points.
+    pub(crate) repeated: u64,
+    pub(crate) repeated_behind: u64,
     /// I/O errors and full disks in the lives.
     pub(crate) io_errors: u64,
     pub(crate) full_disks: u64,
@@ -57,6 +60,8 @@ impl Counts {
         self.failed += other.failed;
         self.acknowledged += other.acknowledged;
         self.acknowledged_behind += other.acknowledged_behind;
+        self.repeated += other.repeated;
+        self.repeated_behind += other.repeated_behind;
         self.io_errors += other.io_errors;
         self.full_disks += other.full_disks;
         self.survived += other.survived;
@@ -93,6 +98,10 @@ impl Counts {
         lines.push(format!(
             "{} recoveries held against the history, {} cut short by a further crash, {} with a failing I/O call",
             self.checked, self.cut_short, self.failed
+        ));
+        lines.push(format!(
+            "{} requests of producers sent again in the lives, {} more after a recovery",
+            self.repeated, self.repeated_behind
         ));
         lines.push(format!(
             "{} records acknowledged in the lives, {} more after a recovery; {} I/O errors and {} full disks on the way; the lives themselves went on after {} crashes",

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flowstone_broker::{Overflow, TopicSpec, Uuid};
+use flowstone_broker::{Acks, Overflow, TopicSpec, Uuid};
 use flowstone_proto::v1::Record;
 use flowstone_tests::History;
 use flowstone_tests::history::{Call, Place};
 
 use crate::driven::{Content, Observed};
+use crate::producers::{Producers, Request};
 
 /// What is known of a data directory from outside.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +36,7 @@ pub(crate) struct Topic {
     /// Whether what it keeps was ever changed.
     retention_changed: bool,
     records: Arc<Records>,
+    pub(crate) producers: Producers,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -72,9 +74,32 @@ pub(crate) enum Answer {
 }
 
 impl Ledger {
-    /// Makes records that differ from all others and notes that they are sent.
+    /// Makes records that differ from all others and notes that they are sent, behind all others.
     pub(crate) fn send(
         &mut self,
+        topic: &str,
+        lens: &[usize],
+        keys: impl Fn(usize) -> Option<String>,
+        now_ms: i64,
+    ) -> Option<Sent> {
+        self.send_as(0, topic, lens, keys, now_ms)
+    }
+
+    /// The same, of a request that may come behind later ones, since it may be repeated.
+    pub(crate) fn send_to_repeat(
+        &mut self,
+        topic: &str,
+        lens: &[usize],
+        keys: impl Fn(usize) -> Option<String>,
+        now_ms: i64,
+    ) -> Option<Sent> {
+        let alone = u32::try_from(self.next_value + 1).expect("a life is short");
+        self.send_as(alone, topic, lens, keys, now_ms)
+    }
+
+    fn send_as(
+        &mut self,
+        producer: u32,
         topic: &str,
         lens: &[usize],
         keys: impl Fn(usize) -> Option<String>,
@@ -98,7 +123,7 @@ impl Ledger {
                 value: Some(value.into()),
                 ..Record::default()
             };
-            let call = kept.history.invoke(0, &record);
+            let call = kept.history.invoke(producer, &record);
             kept.sent_ms.insert(call, now_ms);
             sent.calls.push(call);
             sent.records.push(record);
@@ -131,6 +156,39 @@ impl Ledger {
         places.len() as u64
     }
 
+    /// A request of a producer is sent, perhaps again.
+    pub(crate) fn repeating(&mut self, sent: &Sent) {
+        if let Some(kept) = self.same(&sent.topic, sent.number) {
+            let history = &mut kept.history;
+            sent.calls.iter().for_each(|&call| history.repeating(call));
+        }
+    }
+
+    /// Whether all records of a request were acknowledged.
+    pub(crate) fn is_acknowledged(&mut self, sent: &Sent) -> bool {
+        self.same(&sent.topic, sent.number).is_some_and(|kept| {
+            sent.calls
+                .iter()
+                .all(|&call| kept.history.is_acknowledged(call))
+        })
+    }
+
+    /// Notes that a request of a producer was acknowledged, perhaps again. Returns how many records.
+    pub(crate) fn acknowledged(&mut self, request: &Request, places: &[Place], acks: Acks) -> u64 {
+        let sent = &request.sent;
+        let Some(kept) = self.same(&sent.topic, sent.number) else {
+            return 0;
+        };
+        let durable = acks == Acks::Durable;
+        for (&call, place) in sent.calls.iter().zip(places) {
+            kept.history.acknowledged_again(call, *place, durable);
+        }
+        if durable && let Some(topic) = self.topics.get_mut(&sent.topic) {
+            topic.producers.acknowledged(request);
+        }
+        places.len() as u64
+    }
+
     /// The history of a topic that is still the same.
     fn same(&mut self, topic: &str, number: u64) -> Option<&mut Records> {
         let of = self.topics.get_mut(topic)?;
@@ -150,6 +208,7 @@ impl Ledger {
             change: Some(Change::Create),
             retention_changed: false,
             records: Arc::default(),
+            producers: Producers::default(),
         };
         self.next_topic += 1;
         self.topics.insert(spec.name.clone(), topic);

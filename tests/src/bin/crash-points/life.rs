@@ -14,6 +14,7 @@ use crate::crash::{Crash, Way};
 use crate::driven::Driven;
 use crate::ledger::Ledger;
 use crate::point::{Point, Violation, told};
+use crate::producers::Repeat;
 use crate::work::{Commit, Produce, Session};
 
 const START_MS: i64 = 1_700_000_000_000;
@@ -48,6 +49,7 @@ pub(crate) struct World(Arc<Mutex<State>>);
 pub(crate) struct State {
     pub(crate) ledger: Ledger,
     pub(crate) produces: Vec<Produce>,
+    pub(crate) repeats: Vec<Repeat>,
     pub(crate) commits: Vec<Commit>,
     pub(crate) counts: Counts,
     /// Whether the process of this session is dead.
@@ -89,6 +91,13 @@ impl State {
                 }
                 std::task::Poll::Pending => true,
             });
+        self.repeats.retain_mut(|repeat| match repeat.look(ledger) {
+            std::task::Poll::Ready(records) => {
+                counts.acknowledged += records;
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
         self.commits
             .retain_mut(|commit| commit.look(ledger).is_pending());
     }
@@ -193,6 +202,7 @@ pub(crate) fn live(seed: u64, points: Points) -> Outcome {
     let world = World(Arc::new(Mutex::new(State {
         ledger: Ledger::default(),
         produces: Vec::new(),
+        repeats: Vec::new(),
         commits: Vec::new(),
         counts: Counts {
             lives: 1,
@@ -336,15 +346,16 @@ fn end_session(world: &World, disk: &SimDisk, dice: &Dice, driven: Driven) {
         let _ = driven.wait(driven.broker.shutdown());
         world.lock().look();
     }
-    let (produces, commits) = {
+    let unanswered = {
         let mut state = world.lock();
         if !state.down {
             let crash = Crash::any(dice);
             state.crash_now(disk, crash);
         }
         let produces = std::mem::take(&mut state.produces);
-        (produces, std::mem::take(&mut state.commits))
+        let repeats = std::mem::take(&mut state.repeats);
+        (produces, repeats, std::mem::take(&mut state.commits))
     };
-    drop((produces, commits));
+    drop(unanswered);
     drop(driven);
 }

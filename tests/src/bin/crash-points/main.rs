@@ -16,6 +16,7 @@ mod ledger;
 mod life;
 mod members;
 mod point;
+mod producers;
 #[cfg(test)]
 mod tests;
 mod work;

@@ -14,6 +14,7 @@ use crate::counts::Counts;
 use crate::crash::{Crash, Way};
 use crate::driven::{Driven, encode};
 use crate::ledger::{Answer, Ledger};
+use crate::producers::{Producers, wrong_refusal};
 use crate::work::{GROUPS, places};
 
 /// What a broker did not keep, and how it came to that.
@@ -285,6 +286,54 @@ impl<'a> Point<'a> {
         }
         if self.dice.once_in(2) {
             self.commit(driven, &names)?;
+        }
+        if self.dice.once_in(2) {
+            self.repeat(driven, &names)?;
+        }
+        Ok(())
+    }
+
+    /// What was sent before the crash is sent again, whatever became of it.
+    fn repeat(&mut self, driven: &Driven, names: &[(String, u32)]) -> Result<(), Vec<String>> {
+        let (name, _) = &names[self.dice.pick(0..names.len() as u64) as usize];
+        let mut opened = false;
+        for _ in 0..self.dice.pick(1..5) {
+            let topic = &self.ledger.topics[name];
+            let may_be_full = topic.spec.overflow == Overflow::Reject;
+            let Some(request) = topic.producers.any(&self.dice) else {
+                return Ok(());
+            };
+            // Which epoch counts is not known for sure behind a crash.
+            if request.is_named() && !std::mem::replace(&mut opened, true) {
+                let opening = driven.wait(driven.broker.open_producer(name, Producers::named()));
+                match opening {
+                    Ok(opening) => {
+                        let topic = self.ledger.topics.get_mut(name).expect("it is there");
+                        if let Some(wrong) = topic.producers.opened(opening) {
+                            return Err(vec![format!("{name}: {wrong}")]);
+                        }
+                    }
+                    Err(flowstone_broker::Error::DiskFull) => return Ok(()),
+                    Err(error) => return Err(vec![format!("a producer is not opened: {error}")]),
+                }
+            }
+            let was_acknowledged = self.ledger.is_acknowledged(&request.sent);
+            self.ledger.repeating(&request.sent);
+            let to_broker = request.to_broker(&self.ledger, Some(Acks::Durable));
+            match driven.wait(driven.broker.produce(to_broker)) {
+                Ok(produced) if was_acknowledged && !produced.duplicate => {
+                    return Err(vec![format!("{request:?} is appended twice: {produced:?}")]);
+                }
+                Ok(produced) => {
+                    self.counts.repeated_behind += 1;
+                    let places = places(&produced.runs);
+                    self.ledger.acknowledged(&request, &places, Acks::Durable);
+                }
+                Err(error) if wrong_refusal(&error, was_acknowledged, may_be_full) => {
+                    return Err(vec![format!("{request:?} cannot be repeated: {error}")]);
+                }
+                Err(_) => {}
+            }
         }
         Ok(())
     }

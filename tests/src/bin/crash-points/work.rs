@@ -129,6 +129,8 @@ impl Session<'_> {
             34..44 => (0..self.dice.pick(1..4)).for_each(|_| self.commit()),
             44..56 => self.crew()?,
             56..61 => self.wait_for_all(),
+            61..76 => (0..self.dice.pick(1..4)).for_each(|_| self.produce_once()),
+            76..78 => self.open_producer()?,
             _ => (0..self.dice.pick(1..5)).for_each(|_| self.produce()),
         }
         // Sometimes more comes before the broker gets to anything.
@@ -263,7 +265,7 @@ impl Session<'_> {
         Some((name.clone(), topic.number))
     }
 
-    fn any_partition(&self) -> Option<(String, u64, u32)> {
+    pub(crate) fn any_partition(&self) -> Option<(String, u64, u32)> {
         let (name, number) = self.any_topic()?;
         let count = self.world.lock().ledger.topics[&name].spec.partition_count;
         let partition = self.dice.pick(0..u64::from(count)) as u32;
