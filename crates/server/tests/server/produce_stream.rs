@@ -1,6 +1,7 @@
 //! ProduceStream: answers in order, and the first failure ends it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flowstone_proto::v1;
@@ -157,6 +158,56 @@ async fn a_failed_append_stops_those_that_were_sent_behind_it() {
     assert_refused(&status, Code::ResourceExhausted, "DISK_FULL", &[]);
     gate.set_full(false);
     assert_eq!(server.values("visits", 0).await, ["first", "before"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_disk_slows_the_sender_and_nothing_piles_up() {
+    const ROOM_BYTES: u32 = 4 << 20;
+    const WINDOW_BYTES: u32 = 1 << 20;
+    const REQUESTS: usize = 512;
+    let gate = Gate::default();
+    let dir = Arc::new(tempfile::tempdir().expect("a directory"));
+    let server = TestServer::start_in(dir, gate.env(), |config| {
+        config.limits.max_produce_bytes_in_flight = ROOM_BYTES;
+        config.http2.stream_window_bytes = WINDOW_BYTES;
+    })
+    .await;
+    server.create_topic("visits", 1).await;
+    server.append("visits", 0, &["first"]).await;
+    gate.shut();
+
+    let (requests, received) = mpsc::channel(1);
+    let value = "x".repeat(64 << 10);
+    let mut log = server.log();
+    let opened = log.produce_stream(ReceiverStream::new(received)).await;
+    let mut answers = opened.expect("opened").into_inner();
+    let (told, mut sent) = tokio::sync::watch::channel(0);
+    let sender = tokio::spawn(async move {
+        for number in 1..=REQUESTS {
+            let request = wrapped(to("visits", &[&value]));
+            requests.send(request).await.expect("the stream is open");
+            told.send_replace(number);
+        }
+    });
+    gate.somebody_waits().await;
+    // Until the client has found no room for another one for a while.
+    let pause = Duration::from_millis(500);
+    while let Ok(changed) = tokio::time::timeout(pause, sent.changed()).await {
+        changed.expect("the sender is at work");
+        let bytes = *sent.borrow_and_update() * (64 << 10);
+        // What lies in the buffers of both ends comes on top.
+        let most = (ROOM_BYTES + WINDOW_BYTES) as usize + (2 << 20);
+        assert!(
+            bytes < most,
+            "{bytes} bytes were taken while the disk stood still"
+        );
+    }
+    gate.open();
+    for offset in 1..=REQUESTS as i64 {
+        assert_eq!(base_offset(&mut answers).await, offset);
+    }
+    sender.await.expect("all was sent");
     server.stop().await;
 }
 
