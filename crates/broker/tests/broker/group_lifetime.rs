@@ -1,7 +1,6 @@
 //! How long groups and what they have committed are kept, and what a crash in between leaves of them.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use flowstone_broker::{Committed, Cursor, ResetOffsets, ResetTarget, Start};
@@ -129,15 +128,7 @@ fn cut_at_every_operation(work: impl Fn(&Driven) -> bool) -> Vec<(bool, [Offsets
         broker
             .commit(&[cursor("billing", 0, 3), cursor("audit", 0, 1)])
             .unwrap();
-        let (left, failed) = (AtomicU64::new(nth), Arc::new(AtomicBool::new(false)));
-        let fails = Arc::clone(&failed);
-        machine.disk.set_hook(move |_| {
-            let over = left
-                .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
-                .is_err();
-            fails.fetch_or(over, Relaxed);
-            over.then(|| std::io::ErrorKind::Other.into())
-        });
+        let failed = machine.fail_behind(nth);
         let acknowledged = work(&broker);
         machine.disk.clear_faults();
         machine.disk.power_cut();

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
@@ -101,6 +102,20 @@ impl Machine {
             fatal: Arc::default(),
             seed,
         }
+    }
+
+    /// Lets every operation of the disk fail behind the first `count`. Tells whether one has.
+    pub(crate) fn fail_behind(&self, count: u64) -> Arc<AtomicBool> {
+        let (left, failed) = (AtomicU64::new(count), Arc::new(AtomicBool::new(false)));
+        let fails = Arc::clone(&failed);
+        self.disk.set_hook(move |_| {
+            let over = left
+                .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+                .is_err();
+            fails.fetch_or(over, Relaxed);
+            over.then(|| std::io::ErrorKind::Other.into())
+        });
+        failed
     }
 
     /// Small segments and requests, so that a few records roll.

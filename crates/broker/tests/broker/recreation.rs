@@ -1,8 +1,7 @@
 //! A topic that is deleted and made anew under its name: nothing of the old one shines through, wherever a
 //! crash comes in, whoever was reading, writing or committing.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 
 use flowstone_broker::{
     Cursor, Error, FetchRequest, ProduceRequest, Producer, Start, SubscribeRequest, TopicInfo, Uuid,
@@ -255,15 +254,7 @@ fn a_crash_between_any_two_steps_lets_nothing_of_the_old_topic_through() {
     for power in [true, false] {
         for nth in 0.. {
             let (machine, broker, old) = old();
-            let (left, failed) = (AtomicU64::new(nth), Arc::new(AtomicBool::new(false)));
-            let fails = Arc::clone(&failed);
-            machine.disk.set_hook(move |_| {
-                let over = left
-                    .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
-                    .is_err();
-                fails.fetch_or(over, Relaxed);
-                over.then(|| std::io::ErrorKind::Other.into())
-            });
+            let failed = machine.fail_behind(nth);
             let told = recreate(&broker);
             // Nothing that the process still does reaches the disk.
             drop(broker);
