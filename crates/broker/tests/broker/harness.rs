@@ -365,6 +365,22 @@ fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
     }
 }
 
+/// A broker with this topic.
+pub(crate) fn visits(partition_count: u32) -> (Machine, Driven) {
+    let machine = Machine::new(1);
+    let broker = machine.open();
+    broker.create("visits", partition_count);
+    (machine, broker)
+}
+
+/// Reading it as a member of a group.
+pub(crate) fn billing() -> SubscribeRequest {
+    SubscribeRequest {
+        group: Some("billing".to_owned()),
+        ..read("visits")
+    }
+}
+
 /// A request for one topic from the start on.
 pub(crate) fn read(topic: &str) -> SubscribeRequest {
     SubscribeRequest {

@@ -6,21 +6,7 @@ use flowstone_broker::{
     Committed, Cursor, Delivery, Error, GroupState, Start, SubscribeRequest, TopicChange,
 };
 
-use crate::harness::{Driven, Machine, Reader, read};
-
-fn visits(partition_count: u32) -> (Machine, Driven) {
-    let machine = Machine::new(1);
-    let broker = machine.open();
-    broker.create("visits", partition_count);
-    (machine, broker)
-}
-
-fn billing() -> SubscribeRequest {
-    SubscribeRequest {
-        group: Some("billing".to_owned()),
-        ..read("visits")
-    }
-}
+use crate::harness::{Driven, Machine, Reader, billing, read, visits};
 
 fn named(member: &str) -> SubscribeRequest {
     SubscribeRequest {
