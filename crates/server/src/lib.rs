@@ -15,12 +15,12 @@
 //! # }
 //! ```
 
-mod codec;
 mod config;
 mod deadline;
 mod error;
 mod fields;
 mod front;
+mod grpc;
 mod incoming;
 mod metrics;
 mod page;

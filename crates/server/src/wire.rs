@@ -8,11 +8,13 @@
 
 use std::ops::Range;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use flowstone_broker::Error;
 use flowstone_proto::v1;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost::{DecodeError, Message};
+
+pub use crate::grpc::Splices;
 
 #[cfg(test)]
 mod tests;
@@ -33,8 +35,8 @@ pub trait FromWire: Sized {
 pub trait ToWire {
     /// Exactly how many bytes [`to_wire`](Self::to_wire) writes.
     fn wire_len(&self) -> usize;
-    /// Appends the message. `out` grows as it needs to.
-    fn to_wire(&self, out: &mut impl BufMut);
+    /// Appends the message.
+    fn to_wire(&self, out: &mut Splices);
 }
 
 /// A `ProduceRequest` whose records are as the client sent them.
@@ -62,10 +64,6 @@ pub struct Spliced<M> {
     pub fields: M,
 }
 
-/// What a `ProduceStream` takes in: a message that is no request is answered in its turn.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ReceivedInStream(pub Result<ProduceStreamRequest, Error>);
-
 /// A `FetchResponse`.
 pub type FetchResponse = Spliced<v1::FetchResponse>;
 /// A `SubscribeResponse`.
@@ -76,9 +74,9 @@ impl<M: Message> ToWire for Spliced<M> {
         self.records.iter().map(Bytes::len).sum::<usize>() + self.fields.encoded_len()
     }
 
-    fn to_wire(&self, out: &mut impl BufMut) {
+    fn to_wire(&self, out: &mut Splices) {
         for chunk in &self.records {
-            out.put_slice(chunk);
+            out.put(chunk);
         }
         self.fields.to_wire(out);
     }
@@ -89,8 +87,8 @@ impl<M: Message> ToWire for M {
         self.encoded_len()
     }
 
-    fn to_wire(&self, out: &mut impl BufMut) {
-        self.encode(out).expect("the buffer grows");
+    fn to_wire(&self, out: &mut Splices) {
+        self.encode(out.gathered()).expect("the buffer grows");
     }
 }
 
@@ -119,18 +117,14 @@ impl FromWire for ProduceStreamRequest {
     }
 }
 
-impl FromWire for ReceivedInStream {
-    fn from_wire(message: Bytes) -> Result<Self, Error> {
-        Ok(Self(ProduceStreamRequest::from_wire(message)))
-    }
-}
-
 /// Separates field 1 from all others, each in the order it had. Slices of the message where that is one
 /// piece, which is what every encoder makes; copied together otherwise.
 fn split(message: &Bytes) -> Result<(Bytes, Bytes), DecodeError> {
     let mut records = Pieces::new(message);
     let mut rest = Pieces::new(message);
-    let mut unread: &[u8] = message;
+    let run = leading_run(message);
+    records.push(0..run);
+    let mut unread = &message[run..];
     while !unread.is_empty() {
         let start = message.len() - unread.len();
         let (field, wire_type) = decode_key(&mut unread)?;
@@ -145,6 +139,34 @@ fn split(message: &Bytes) -> Result<(Bytes, Bytes), DecodeError> {
         }
     }
     Ok((records.finish(), rest.finish()))
+}
+
+/// Where the run of records at the beginning of a message ends. What is odd there is left to prost.
+fn leading_run(message: &[u8]) -> usize {
+    const RECORD_TAG: u8 = 0x0A;
+    let mut at = 0;
+    while message.get(at) == Some(&RECORD_TAG) {
+        let mut len = 0;
+        let mut next = at + 1;
+        for shift in [0, 7, 14, 21] {
+            let Some(byte) = message.get(next) else {
+                return at;
+            };
+            next += 1;
+            len |= usize::from(byte & 0x7F) << shift;
+            if byte & 0x80 == 0 {
+                break;
+            }
+            if shift == 21 {
+                return at;
+            }
+        }
+        if len > message.len() - next {
+            return at;
+        }
+        at = next + len;
+    }
+    at
 }
 
 /// What the embedded message in field 1 holds. Several of them are merged, as protobuf has it, which for

@@ -1,15 +1,15 @@
 //! Serving records allocates nothing for each of them.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use flowstone_broker::{Acks, Broker, BrokerConfig, FetchRequest, ProduceRequest, TopicSpec};
 use flowstone_disk::Env;
 use flowstone_proto::v1;
-use flowstone_server::wire::{FetchResponse, ToWire};
+use flowstone_server::wire::{FetchResponse, Splices, ToWire};
 
 const RECORDS: u32 = 10_000;
 
 /// What one fetch with its encoding took: allocations, and records of the response.
-async fn fetch_and_encode(broker: &Broker, max_records: u32, out: &mut BytesMut) -> u32 {
+async fn fetch_and_encode(broker: &Broker, max_records: u32, out: &mut Splices) -> u32 {
     let request = FetchRequest {
         topic: "visits".to_owned(),
         max_bytes: 2 << 20,
@@ -25,9 +25,13 @@ async fn fetch_and_encode(broker: &Broker, max_records: u32, out: &mut BytesMut)
             ..v1::FetchResponse::default()
         },
     };
-    out.clear();
     response.to_wire(out);
-    assert_eq!(out.len(), response.wire_len());
+    out.close();
+    let mut bytes = 0;
+    while let Some(piece) = out.take() {
+        bytes += piece.len();
+    }
+    assert_eq!(bytes, response.wire_len());
     fetched.record_count
 }
 
@@ -87,7 +91,8 @@ fn a_fetch_of_ten_thousand_records_allocates_as_often_as_one_of_ten() {
     let dir = tempfile::tempdir().expect("a directory");
     for requests in [1, 100] {
         let broker = broker_with(requests, dir.path());
-        let mut out = BytesMut::with_capacity(4 << 20);
+        let mut out = Splices::default();
+        out.gathered().reserve(4 << 20);
         let mut measure = |max_records| {
             let mut served = 0;
             // The first of each maps files and warms caches.

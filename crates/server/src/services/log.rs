@@ -1,118 +1,171 @@
 //! LogService: append and read.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use flowstone_broker::{Error, FetchRequest};
 use flowstone_proto::v1;
-use tonic::{Request, Response, Status, Streaming};
+use http::{Extensions, Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::server::NamedService;
+use tonic::transport::server::TcpConnectInfo;
 
-use super::generated::log_service_server::LogService;
-use super::produce_stream::ProduceStream;
-use super::subscribe::SubscribeStream;
-use super::{Services, told};
+use super::{Services, produce_stream, subscribe, told};
 use crate::deadline::Deadline;
 use crate::fields;
+use crate::grpc::{self, Messages};
 use crate::status::Failure;
-use crate::wire;
+use crate::wire::{self, FromWire};
 
-#[tonic::async_trait]
-impl LogService for Services {
-    type ProduceStreamStream = ProduceStream;
-    type SubscribeStream = SubscribeStream;
+/// The service by itself: no generated code, since records are not decoded.
+#[derive(Clone, Debug)]
+pub(super) struct LogService {
+    services: Services,
+    max_message_bytes: usize,
+}
 
-    async fn produce(
-        &self,
-        request: Request<wire::ProduceRequest>,
-    ) -> Result<Response<v1::ProduceResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let answer = self.produce_once(request.into_inner(), deadline).await;
-        Ok(Response::new(answer?))
+impl LogService {
+    pub(super) fn new(services: Services, max_message_bytes: usize) -> Self {
+        Self {
+            services,
+            max_message_bytes,
+        }
     }
 
-    async fn produce_stream(
-        &self,
-        request: Request<Streaming<wire::ReceivedInStream>>,
-    ) -> Result<Response<ProduceStream>, Status> {
-        Ok(Response::new(super::produce_stream::answers(
-            self.clone(),
-            request.into_inner(),
-        )))
+    async fn answer(self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let messages = match Messages::new(&parts.headers, body, self.max_message_bytes) {
+            Ok(messages) => messages,
+            Err(status) => return status.into_http(),
+        };
+        let call = Call {
+            services: self.services,
+            extensions: parts.extensions,
+            messages,
+        };
+        let path = parts.uri.path();
+        let method = path.rsplit('/').next().unwrap_or_default();
+        match method {
+            "Produce" => grpc::unary(call.produce().await),
+            "ProduceStream" => {
+                grpc::streaming(Ok(produce_stream::answers(call.services, call.messages)))
+            }
+            "Fetch" => grpc::unary(call.fetch().await),
+            "Subscribe" => grpc::streaming(call.subscribe().await),
+            "OpenProducer" => grpc::unary(call.open_producer().await),
+            "CommitOffsets" => grpc::unary(call.commit_offsets().await),
+            "ListOffsets" => grpc::unary(call.list_offsets().await),
+            _ => Status::from(Failure::no_such_method(path)).into_http(),
+        }
+    }
+}
+
+impl NamedService for LogService {
+    const NAME: &'static str = "flowstone.v1.LogService";
+}
+
+impl Service<Request<Body>> for LogService {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    async fn fetch(
-        &self,
-        request: Request<v1::FetchRequest>,
-    ) -> Result<Response<wire::FetchResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let fetched = self
-            .fetch_or_wait(request.into_inner(), deadline)
-            .await
-            .map_err(told)?;
-        Ok(Response::new(fetched))
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let answer = self.clone().answer(request);
+        Box::pin(async move { Ok(answer.await) })
+    }
+}
+
+/// One call.
+struct Call {
+    services: Services,
+    extensions: Extensions,
+    messages: Messages,
+}
+
+impl Call {
+    fn deadline(&self) -> Deadline {
+        let deadline = self.extensions.get::<Deadline>();
+        deadline.copied().unwrap_or(Deadline::NONE)
     }
 
-    async fn subscribe(
-        &self,
-        request: Request<v1::SubscribeRequest>,
-    ) -> Result<Response<SubscribeStream>, Status> {
-        let peer = request
-            .remote_addr()
-            .map(|addr| addr.to_string())
-            .unwrap_or_default();
-        let request = super::subscribe::request(request.into_inner(), peer).map_err(told)?;
-        let subscription = self.broker.subscribe(request).await.map_err(told)?;
-        let heartbeat = Duration::from_millis(self.config.heartbeat_interval_ms);
-        Ok(Response::new(super::subscribe::responses(
-            subscription,
-            heartbeat,
-        )))
+    /// Where the client is.
+    fn peer(&self) -> String {
+        let connection = self.extensions.get::<TcpConnectInfo>();
+        let address = connection.and_then(TcpConnectInfo::remote_addr);
+        address
+            .map(|address| address.to_string())
+            .unwrap_or_default()
     }
 
-    async fn open_producer(
-        &self,
-        request: Request<v1::OpenProducerRequest>,
-    ) -> Result<Response<v1::OpenProducerResponse>, Status> {
-        let deadline = deadline_of(&request);
-        let request = request.into_inner();
+    async fn produce(self) -> Result<v1::ProduceResponse, Status> {
+        let deadline = self.deadline();
+        let request = decode(self.messages.only().await?)?;
+        Ok(self.services.produce_once(request, deadline).await?)
+    }
+
+    async fn fetch(self) -> Result<wire::FetchResponse, Status> {
+        let deadline = self.deadline();
+        let request = decode(self.messages.only().await?)?;
+        let fetched = self.services.fetch_or_wait(request, deadline).await;
+        fetched.map_err(told)
+    }
+
+    async fn subscribe(self) -> Result<grpc::Stream<wire::SubscribeResponse>, Status> {
+        let peer = self.peer();
+        let request = decode(self.messages.only().await?)?;
+        let request = subscribe::request(request, peer).map_err(told)?;
+        let services = self.services;
+        let subscription = services.broker.subscribe(request).await.map_err(told)?;
+        let heartbeat = Duration::from_millis(services.config.heartbeat_interval_ms);
+        Ok(subscribe::responses(subscription, heartbeat))
+    }
+
+    async fn open_producer(self) -> Result<v1::OpenProducerResponse, Status> {
+        let deadline = self.deadline();
+        let request: v1::OpenProducerRequest = decode(self.messages.only().await?)?;
+        let broker = &self.services.broker;
         let opened = deadline
-            .within(self.broker.open_producer(&request.topic, &request.id))
+            .within(broker.open_producer(&request.topic, &request.id))
             .await
             .map_err(|_| Failure::deadline_passed())?
             .map_err(told)?;
-        Ok(Response::new(v1::OpenProducerResponse {
+        Ok(v1::OpenProducerResponse {
             epoch: opened.epoch,
             last_sequence: opened.last_sequence,
-        }))
+        })
     }
 
-    async fn commit_offsets(
-        &self,
-        request: Request<v1::CommitOffsetsRequest>,
-    ) -> Result<Response<v1::CommitOffsetsResponse>, Status> {
-        let request = request.into_inner();
+    async fn commit_offsets(self) -> Result<v1::CommitOffsetsResponse, Status> {
+        let request: v1::CommitOffsetsRequest = decode(self.messages.only().await?)?;
         let cursors = fields::cursors("cursors", request.cursors).map_err(told)?;
         let released = fields::cursors("released", request.released).map_err(told)?;
-        let committed = self
-            .broker
+        let broker = &self.services.broker;
+        let committed = broker
             .commit_offsets(cursors, released)
             .await
             .map_err(told)?;
-        Ok(Response::new(v1::CommitOffsetsResponse {
+        Ok(v1::CommitOffsetsResponse {
             stale: committed.stale.into_iter().map(fields::cursor).collect(),
             revoking: fields::topic_partitions(committed.revoking),
-        }))
+        })
     }
 
-    async fn list_offsets(
-        &self,
-        request: Request<v1::ListOffsetsRequest>,
-    ) -> Result<Response<v1::ListOffsetsResponse>, Status> {
-        let request = request.into_inner();
+    async fn list_offsets(self) -> Result<v1::ListOffsetsResponse, Status> {
+        let request: v1::ListOffsetsRequest = decode(self.messages.only().await?)?;
         let at = fields::start("at", request.at.as_ref()).map_err(told)?;
         let partitions = fields::partitions("partitions", &request.partitions).map_err(told)?;
         let group = Some(request.group.as_str()).filter(|group| !group.is_empty());
-        let (topic_id, found) = self
-            .broker
+        let broker = &self.services.broker;
+        let (topic_id, found) = broker
             .list_offsets(&request.topic, &at, &partitions, group)
             .await
             .map_err(told)?;
@@ -125,11 +178,15 @@ impl LogService for Services {
                 high_watermark: fields::number(found.high_watermark),
             })
             .collect();
-        Ok(Response::new(v1::ListOffsetsResponse {
+        Ok(v1::ListOffsetsResponse {
             partitions,
             topic_id: topic_id.to_string(),
-        }))
+        })
     }
+}
+
+fn decode<M: FromWire>(message: Bytes) -> Result<M, Status> {
+    M::from_wire(message).map_err(told)
 }
 
 impl Services {
@@ -174,12 +231,4 @@ impl Services {
             },
         })
     }
-}
-
-fn deadline_of<T>(request: &Request<T>) -> Deadline {
-    request
-        .extensions()
-        .get::<Deadline>()
-        .copied()
-        .unwrap_or(Deadline::NONE)
 }

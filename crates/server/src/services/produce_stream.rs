@@ -6,30 +6,27 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 
+use bytes::Bytes;
 use flowstone_broker::{Broker, Error, PendingProduce, Permit, Pipeline, ProduceRequest, Produced};
 use flowstone_proto::v1;
-use futures_util::Stream;
 use futures_util::stream::unfold;
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::Services;
 use super::produce::{failed, response};
 use crate::front::transport_refusal;
+use crate::grpc::{self, Messages};
 use crate::metrics::Outcomes;
 use crate::status::Failure;
-use crate::wire;
-
-/// The answers of one stream.
-pub(crate) type ProduceStream =
-    Pin<Box<dyn Stream<Item = Result<v1::ProduceStreamResponse, Status>> + Send>>;
+use crate::wire::{FromWire, ProduceStreamRequest};
 
 type Admission = Pin<Box<dyn Future<Output = Result<Permit, Error>> + Send>>;
 
 /// Answers the requests of one stream.
 pub(super) fn answers(
     services: Services,
-    requests: Streaming<wire::ReceivedInStream>,
-) -> ProduceStream {
+    requests: Messages,
+) -> grpc::Stream<v1::ProduceStreamResponse> {
     let appending = Appending {
         services,
         requests,
@@ -47,7 +44,7 @@ pub(super) fn answers(
 
 struct Appending {
     services: Services,
-    requests: Streaming<wire::ReceivedInStream>,
+    requests: Messages,
     /// Once one of its requests has failed, nothing later is appended.
     pipeline: Pipeline,
     /// A request for which there is no room yet; no other is read before it is submitted.
@@ -72,7 +69,7 @@ enum End {
 enum Event {
     Answered(Result<Produced, Error>),
     Admitted(Result<Permit, Error>),
-    Received(Result<Option<wire::ReceivedInStream>, Status>),
+    Received(Result<Option<Bytes>, Status>),
     Stopping,
 }
 
@@ -128,13 +125,13 @@ impl Appending {
             answer = optional(self.pending.front_mut()) => Event::Answered(answer),
             permit = optional(admission) => Event::Admitted(permit),
             () = self.services.stopping.cancelled(), if open => Event::Stopping,
-            received = self.requests.message(), if open && room && !admitting => {
+            received = self.requests.next(), if open && room && !admitting => {
                 Event::Received(received)
             }
         }
     }
 
-    fn receive(&mut self, received: Result<Option<wire::ReceivedInStream>, Status>) {
+    fn receive(&mut self, received: Result<Option<Bytes>, Status>) {
         let limit = self.services.config.limits.max_request_bytes;
         let request = match received {
             Ok(None) => {
@@ -148,7 +145,7 @@ impl Appending {
                 });
                 return;
             }
-            Ok(Some(wire::ReceivedInStream(request))) => request
+            Ok(Some(message)) => ProduceStreamRequest::from_wire(message)
                 .and_then(|request| {
                     request.produce.ok_or_else(|| {
                         crate::fields::invalid(

@@ -1,22 +1,16 @@
 //! Subscribe: the request's fields, and the stream of responses with its heartbeats.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use flowstone_broker::{Delivery, Error, SubscribeRequest, Subscription};
 use flowstone_proto::v1;
-use futures_util::Stream;
 use futures_util::stream::unfold;
-use tonic::Status;
 
 use super::told;
 use crate::fields;
+use crate::grpc;
 use crate::status;
 use crate::wire::SubscribeResponse;
-
-/// The responses of one stream.
-pub(crate) type SubscribeStream =
-    Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
 
 /// The request as the broker takes it.
 pub(super) fn request(
@@ -47,7 +41,10 @@ pub(super) fn request(
 
 /// Asks the subscription for one delivery whenever the client has room for one more: a slow reader keeps
 /// its place, and nothing is read ahead for it. Dropping the stream leaves the group.
-pub(super) fn responses(subscription: Subscription, heartbeat: Duration) -> SubscribeStream {
+pub(super) fn responses(
+    subscription: Subscription,
+    heartbeat: Duration,
+) -> grpc::Stream<SubscribeResponse> {
     Box::pin(unfold(Some(subscription), move |subscription| async move {
         let mut subscription = subscription?;
         let delivery = match tokio::time::timeout(heartbeat, subscription.next()).await {

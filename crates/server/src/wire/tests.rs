@@ -197,8 +197,13 @@ fn a_spliced_response_is_what_prost_decodes_and_holds_the_chunks_verbatim() {
             ..v1::FetchResponse::default()
         },
     };
+    let mut splices = Splices::default();
+    response.to_wire(&mut splices);
+    splices.close();
     let mut out = BytesMut::new();
-    response.to_wire(&mut out);
+    while let Some(piece) = splices.take() {
+        out.extend_from_slice(&piece);
+    }
     assert_eq!(out.len(), response.wire_len());
     assert_eq!(out[..run.len()], run[..]);
     let decoded = v1::FetchResponse::decode(out.freeze()).expect("valid");
