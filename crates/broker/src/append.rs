@@ -3,9 +3,12 @@
 mod answer;
 mod job;
 mod run_queue;
+mod sync;
+mod unanswered;
 mod worker;
 
 pub(crate) use answer::ProduceAnswer;
 pub(crate) use job::{AppendJob, Done, Fenced, Pipelined};
 pub(crate) use run_queue::RunQueue;
+pub(crate) use unanswered::Unanswered;
 pub(crate) use worker::{run_worker, settled, work_once};

@@ -17,7 +17,7 @@ use flowstone_log::{
 use tokio::sync::watch;
 
 use self::fullness::Fullness;
-use crate::append::AppendJob;
+use crate::append::{AppendJob, Unanswered};
 use crate::metadata::FIRST_TOPIC_PARTITION;
 use crate::producers::RoutedBefore;
 use crate::{Error, PartitionInfo};
@@ -55,6 +55,7 @@ pub(crate) struct Partition {
     /// The places of damage that were told, each once.
     told: Mutex<Vec<(PathBuf, Position)>>,
     queue: Mutex<Queue>,
+    unanswered: Unanswered,
     segment_bytes: AtomicU64,
     fullness: Fullness,
 }
@@ -112,6 +113,7 @@ impl Partition {
             refusal,
             told: Mutex::default(),
             queue: Mutex::default(),
+            unanswered: Unanswered::default(),
             segment_bytes: AtomicU64::new(segment_bytes),
             fullness: Fullness::default(),
             label,
@@ -186,7 +188,7 @@ impl Partition {
         *self.log() = None;
     }
 
-    /// The single writer. Held while a group is appended and synced.
+    /// The single writer. Held while a group is written, but not while it is synced.
     pub(crate) fn log(&self) -> MutexGuard<'_, Option<Log>> {
         self.log
             .lock()
@@ -284,6 +286,11 @@ impl Partition {
         let mut queue = self.queue();
         queue.scheduled = !queue.jobs.is_empty();
         queue.scheduled
+    }
+
+    /// Who waits for its next sync.
+    pub(crate) fn unanswered(&self) -> &Unanswered {
+        &self.unanswered
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

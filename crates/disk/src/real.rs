@@ -56,9 +56,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_all(&self, path: &Path) -> io::Result<()> {
-        // syncfs takes any descriptor of the file system; unlike sync(2) it reports write-back
-        // errors (Linux 5.8).
-        Ok(rustix::fs::syncfs(fs::File::open(path)?)?)
+        kept::sync_all(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::LogError;
+use crate::syncs::Syncs;
 use crate::tail::Tail;
 use crate::view::SegmentView;
 
@@ -51,6 +52,8 @@ pub(crate) struct Active {
     pub(crate) durable_offset: Offset,
     /// Space up to here is reserved and reads as zero where nothing is written.
     pub(crate) reserved_end: u64,
+    /// Whoever syncs the file does it through this.
+    pub(crate) syncs: Arc<Syncs>,
     pub(crate) view: Arc<SegmentView>,
 }
 
@@ -120,6 +123,7 @@ impl Active {
         };
         let view = Arc::new(SegmentView::new(dir, &entry, config));
         Ok(Self {
+            syncs: Arc::new(Syncs::new(&file, &path)),
             file,
             path,
             capacity: header.capacity,
@@ -201,12 +205,19 @@ impl Active {
     /// Syncs what was written and lets readers go up to there, as far as the watermark allows.
     pub(crate) fn sync(&mut self, end_offset: Offset) -> Result<(), LogError> {
         if self.durable_end < self.written_end {
-            self.file.sync_data().map_err(LogError::sync(&self.path))?;
-            self.durable_end = self.written_end;
-            self.durable_offset = end_offset;
-            self.view.publish(self.durable_end);
+            self.syncs.sync()?;
+            self.synced(self.written_end, end_offset);
         }
         Ok(())
+    }
+
+    /// Takes note that a sync has returned for all that was written up to a place.
+    pub(crate) fn synced(&mut self, end: Position, end_offset: Offset) {
+        if self.durable_end < end {
+            self.durable_end = end;
+            self.durable_offset = end_offset;
+            self.view.publish(end);
+        }
     }
 
     /// The entry that the MANIFEST gets when the segment is sealed at `tail`.

@@ -17,6 +17,7 @@ mod roll;
 mod scan;
 mod scrub;
 mod shared;
+mod syncs;
 mod tail;
 mod view;
 
@@ -28,3 +29,4 @@ pub use producers::{ProducerBatch, ProducerBudget};
 pub use reader::{LogReader, ReadBatch, ReadLimit};
 pub use retain::{MakeRoom, Retained, Retention};
 pub use scrub::{Checked, SealedSegment};
+pub use syncs::Unsynced;

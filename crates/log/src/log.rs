@@ -19,6 +19,7 @@ use crate::producers::{ProducerBatch, ProducerBudget, ProducerState};
 use crate::reader::LogReader;
 use crate::recover::{self, Recovered, empty_manifest};
 use crate::shared::Shared;
+use crate::syncs::Unsynced;
 use crate::tail::Tail;
 
 /// Frames are handed to the operating system at the latest when this much is staged.
@@ -82,6 +83,8 @@ pub struct Log {
     /// Frames not yet handed to the operating system.
     pub(crate) staged: Vec<u8>,
     pub(crate) poisoned: bool,
+    /// How often it was recovered again.
+    pub(crate) reopened: u64,
     pub(crate) damage: Option<Damage>,
     /// As of the last staged frame.
     pub(crate) producers: ProducerState,
@@ -131,6 +134,7 @@ impl Log {
             tail: recovered.tail,
             staged: Vec::new(),
             poisoned: false,
+            reopened: 0,
             damage: None,
             producers: ProducerState::new(budget),
             shared: Arc::new(Shared::default()),
@@ -148,6 +152,7 @@ impl Log {
     /// space to seal off what a failed write left behind.
     pub fn reopen(&mut self, floor: Option<FloorSlot>) -> Result<(), LogError> {
         self.poisoned = true;
+        self.reopened += 1;
         self.staged.clear();
         // What this process knows to be durable counts, whatever FLOOR was told.
         let place = |slot: &FloorSlot| (slot.generation, slot.position);
@@ -363,9 +368,51 @@ impl Log {
             self.poisoned = synced.is_err();
             synced?;
         }
-        Ok(Durable {
-            offset: self.tail.next_offset,
-        })
+        Ok(self.durable())
+    }
+
+    /// What was written and is not synced, to be synced while more is appended; `None` if there is
+    /// nothing. What is only staged is not part of it.
+    ///
+    /// # Errors
+    /// As [`Log::write`], when the log takes nothing.
+    pub fn unsynced(&self) -> Result<Option<Unsynced>, LogError> {
+        self.usable()?;
+        let active = self.active.as_ref();
+        let active = active.filter(|active| active.durable_end < active.written_end);
+        Ok(active.map(|active| {
+            debug_assert!(self.staged.is_empty(), "all that is staged was written");
+            Unsynced {
+                syncs: Arc::clone(&active.syncs),
+                generation: active.entry.generation,
+                end: active.written_end,
+                end_offset: self.tail.next_offset,
+                reopened: self.reopened,
+            }
+        }))
+    }
+
+    /// Takes note that a sync of this has returned. Answers with what is durable now; `None` if the
+    /// log was reopened meanwhile, so that what became of the records is not known.
+    pub fn synced(&mut self, synced: &Unsynced) -> Option<Durable> {
+        if self.reopened != synced.reopened || self.poisoned {
+            return None;
+        }
+        let active = self.active.as_mut()?;
+        // A roll has synced what was written to an earlier segment.
+        if active.entry.generation == synced.generation {
+            active.synced(synced.end, synced.end_offset);
+        }
+        Some(self.durable())
+    }
+
+    /// What a sync has made durable.
+    #[must_use]
+    pub fn durable(&self) -> Durable {
+        let active = self.active.as_ref();
+        Durable {
+            offset: active.map_or(self.tail.next_offset, |active| active.durable_offset),
+        }
     }
 
     /// Lets readers see everything below `offset`, which has to be durable.
@@ -373,10 +420,7 @@ impl Log {
     /// # Panics
     /// When it is not durable: a reader must never see what a power cut could take back.
     pub fn set_high_watermark(&self, offset: Offset) {
-        let durable = self
-            .active
-            .as_ref()
-            .map_or(self.tail.next_offset, |active| active.durable_offset);
+        let durable = self.durable().offset;
         assert!(
             offset <= durable,
             "a watermark of {offset} is above the durable end {durable}"

@@ -1,33 +1,102 @@
-//! The partitions that have something to append, in the order in which they got it.
+//! The partitions that have something to write or to sync, in the order in which they got it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use crate::Error;
 use crate::append::AppendJob;
+use crate::append::sync::sync_all_min;
+use crate::append::unanswered::Waiting;
 use crate::partition::Partition;
 
-/// Hands each partition to at most one worker at a time.
-#[derive(Debug, Default)]
+/// Hands each partition to at most one worker that writes and to one that syncs at a time.
+#[derive(Debug)]
 pub(crate) struct RunQueue {
+    /// Whether one thread does all the work.
+    inline: bool,
     state: Mutex<State>,
     wake: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    ready: VecDeque<Arc<Partition>>,
+    /// Have requests that wait to be written.
+    to_write: VecDeque<Arc<Partition>>,
+    /// Were written to.
+    to_sync: VecDeque<Arc<Partition>>,
+    /// How many workers sync.
+    syncing: usize,
+    /// With one thread: what decides whether it writes or syncs, as the threads' race would.
+    coin: Option<u64>,
     stopped: bool,
 }
 
+/// What a worker does next.
+pub(crate) enum Work {
+    /// Writes what is queued for a partition.
+    Write(Arc<Partition>),
+    /// Syncs what was written to partitions.
+    Sync(Vec<Arc<Partition>>),
+}
+
+impl State {
+    fn has_work(&self) -> bool {
+        !self.to_write.is_empty() || !self.to_sync.is_empty()
+    }
+
+    /// A sync first if there is none under way, so that nobody waits for one for long; else whatever can
+    /// be written, so that the next sync is for as much as possible.
+    fn pick(&mut self, inline: bool) -> Option<Work> {
+        let sync_first = self.syncing == 0 && self.flip();
+        if self.to_sync.is_empty() || !(sync_first || self.to_write.is_empty()) {
+            return self.to_write.pop_front().map(Work::Write);
+        }
+        self.syncing += 1;
+        let count = match self.to_sync.len() {
+            many if many >= sync_all_min(inline) => many,
+            _ => 1,
+        };
+        Some(Work::Sync(self.to_sync.drain(..count).collect()))
+    }
+
+    /// The next toss of the coin (xorshift, G. Marsaglia, 2003); true where there is none.
+    fn flip(&mut self) -> bool {
+        self.coin.as_mut().is_none_or(|coin| {
+            *coin ^= *coin << 13;
+            *coin ^= *coin >> 7;
+            *coin ^= *coin << 17;
+            *coin & (1 << 40) != 0
+        })
+    }
+}
+
 impl RunQueue {
+    /// A queue for threads, or for one thread that does all the work, in an order that follows from the
+    /// seed.
+    pub(crate) fn new(inline_seed: Option<u64>) -> Self {
+        let coin = inline_seed.map(|seed| seed | 1);
+        Self {
+            inline: coin.is_some(),
+            state: Mutex::new(State {
+                coin,
+                ..State::default()
+            }),
+            wake: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn is_inline(&self) -> bool {
+        self.inline
+    }
+
     /// Queues a request for a partition. It is answered as [`Error::ShuttingDown`] after a stop.
     pub(crate) fn submit(&self, partition: &Arc<Partition>, job: AppendJob) {
         {
             let mut state = self.state();
             if !state.stopped {
                 if partition.push(job) {
-                    state.ready.push_back(Arc::clone(partition));
+                    state.to_write.push_back(Arc::clone(partition));
+                    drop(state);
                     self.wake.notify_one();
                 }
                 return;
@@ -36,21 +105,43 @@ impl RunQueue {
         job.refuse(Error::ShuttingDown);
     }
 
-    /// Puts a partition back that a worker is done with, if more is queued for it.
-    pub(crate) fn give_back(&self, partition: Arc<Partition>) {
-        let mut state = self.state();
-        if partition.has_more() {
-            state.ready.push_back(partition);
-            self.wake.notify_one();
+    /// Takes a group that was written, for a sync to come. The worker that has written it comes for work
+    /// again, so that nobody has to be woken.
+    pub(crate) fn written(&self, partition: &Arc<Partition>, group: Vec<Waiting>) {
+        if partition.unanswered().add(group) {
+            self.state().to_sync.push_back(Arc::clone(partition));
         }
     }
 
-    /// The next partition, as soon as there is one; `None` after a stop, once all is drained.
-    pub(crate) fn next(&self) -> Option<Arc<Partition>> {
+    /// Puts a partition back that a worker has written to, if more is queued for it.
+    pub(crate) fn give_back(&self, partition: Arc<Partition>) {
+        let mut state = self.state();
+        if partition.has_more() {
+            state.to_write.push_back(partition);
+        }
+    }
+
+    /// Puts a partition back that was synced, if more was written to it meanwhile.
+    pub(crate) fn synced(&self, partition: Arc<Partition>) {
+        if partition.unanswered().has_more() {
+            self.state().to_sync.push_back(partition);
+        }
+    }
+
+    /// A worker has synced all that it was given.
+    pub(crate) fn sync_ended(&self) {
+        self.state().syncing -= 1;
+    }
+
+    /// What to do next, as soon as there is something; `None` after a stop, once all is drained.
+    pub(crate) fn next(&self) -> Option<Work> {
         let mut state = self.state();
         loop {
-            if let Some(partition) = state.ready.pop_front() {
-                return Some(partition);
+            if let Some(work) = state.pick(self.inline) {
+                if state.has_work() {
+                    self.wake.notify_one();
+                }
+                return Some(work);
             }
             if state.stopped {
                 return None;
@@ -62,9 +153,9 @@ impl RunQueue {
         }
     }
 
-    /// The next partition, if there is one now.
-    pub(crate) fn try_next(&self) -> Option<Arc<Partition>> {
-        self.state().ready.pop_front()
+    /// What to do next, if there is something now.
+    pub(crate) fn try_next(&self) -> Option<Work> {
+        self.state().pick(self.inline)
     }
 
     /// Takes nothing new; workers end once all is drained.

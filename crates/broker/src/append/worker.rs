@@ -1,12 +1,14 @@
-//! An append thread: takes a partition, appends all that is queued for it, and syncs once.
+//! An append thread: takes a partition and writes all that is queued for it, or syncs what was written.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use flowstone_format::Offset;
-use flowstone_log::{Appended, Durable, Log, LogError};
+use flowstone_log::{Log, LogError};
 
-use crate::append::{AppendJob, Done, Pipelined};
+use crate::append::run_queue::Work;
+use crate::append::sync::sync;
+use crate::append::unanswered::Waiting;
+use crate::append::{AppendJob, Pipelined};
 use crate::core::Core;
 use crate::partition::Partition;
 use crate::{Acks, Error};
@@ -17,44 +19,32 @@ const MAX_GROUP_REQUESTS: usize = 4096;
 
 /// Works until the run queue is stopped and drained.
 pub(crate) fn run_worker(core: &Core) {
-    while let Some(partition) = core.appends.next() {
-        work(core, partition);
+    while let Some(work) = core.appends.next() {
+        do_work(core, work);
     }
 }
 
-/// Appends one group if one is queued.
+/// Does one piece of work if there is one.
 pub(crate) fn work_once(core: &Core) -> bool {
-    match core.appends.try_next() {
-        Some(partition) => {
-            work(core, partition);
-            true
-        }
-        None => false,
-    }
+    let work = core.appends.try_next();
+    work.map(|work| do_work(core, work)).is_some()
 }
 
-fn work(core: &Core, partition: Arc<Partition>) {
-    let jobs = partition.take_group(MAX_GROUP_BYTES, MAX_GROUP_REQUESTS);
-    if core.is_dead() {
-        for job in jobs {
-            job.refuse(Error::ShuttingDown);
+fn do_work(core: &Core, work: Work) {
+    match work {
+        Work::Write(partition) => {
+            let jobs = partition.take_group(MAX_GROUP_BYTES, MAX_GROUP_REQUESTS);
+            if core.is_dead() {
+                for job in jobs {
+                    job.refuse(Error::ShuttingDown);
+                }
+            } else {
+                append_group(core, &partition, jobs);
+            }
+            core.appends.give_back(partition);
         }
-    } else {
-        append_group(core, &partition, jobs);
+        Work::Sync(partitions) => sync(core, partitions),
     }
-    core.appends.give_back(partition);
-}
-
-/// A request that is answered with the group: it is staged, or what it is told of the log has to be
-/// durable first.
-struct Waiting {
-    outcome: Result<Appended, Error>,
-    /// Bytes of its records.
-    bytes: usize,
-    acks: Acks,
-    pipeline: Option<Pipelined>,
-    /// Gone once it was answered.
-    done: Option<Done>,
 }
 
 fn append_group(core: &Core, partition: &Arc<Partition>, jobs: Vec<AppendJob>) {
@@ -69,34 +59,17 @@ fn append_group(core: &Core, partition: &Arc<Partition>, jobs: Vec<AppendJob>) {
     let log = guard.as_mut().expect("it is usable");
     log.set_config(partition.log_config());
 
-    let mut waiting = Vec::with_capacity(jobs.len());
-    let outcome = stage(core, partition, log, jobs, &mut waiting).and_then(|()| {
-        let began = core.env.clock.monotonic();
-        let committed = commit(log, &mut waiting);
-        let took = core.env.clock.monotonic().saturating_sub(began);
-        committed.inspect(|durable| {
-            if durable.is_some() {
-                count(core, partition, &waiting, took);
-            }
-        })
-    });
-    let error = match outcome {
-        Ok(None) => return,
-        Ok(Some(durable)) => {
-            log.set_high_watermark(durable.offset);
-            let floor = log.floor();
-            drop(guard);
-            for waiting in waiting {
-                waiting.answer();
-            }
-            partition.wake_readers();
-            if let Some(slot) = floor {
-                core.floor.put(slot);
-            }
-            return;
-        }
-        Err(error) => error,
+    let mut group = Vec::with_capacity(jobs.len());
+    let written =
+        stage(core, partition, log, jobs, &mut group).and_then(|()| write(log, &mut group));
+    let Err(error) = written else {
+        // With the log in hand, so that groups are answered in the order of their records.
+        core.appends.written(partition, group);
+        return;
     };
+    // What was written before and not synced is read again with the rest.
+    let mut unknown = partition.unanswered().take();
+    unknown.append(&mut group);
     // One of the broker's own logs cannot go on either: whether a change was made would be known
     // only after a restart.
     let fatal = match &error {
@@ -108,32 +81,11 @@ fn append_group(core: &Core, partition: &Arc<Partition>, jobs: Vec<AppendJob>) {
         },
     };
     drop(guard);
-    for waiting in waiting {
+    for waiting in unknown {
         waiting.fail(partition.append_error(&error));
     }
     if let Some(reason) = fatal {
         core.die(&reason);
-    }
-}
-
-/// Takes note of a group that was committed.
-fn count(core: &Core, partition: &Partition, group: &[Waiting], took: Duration) {
-    let counters = &core.counters;
-    counters.committed(took);
-    if partition.is_internal() {
-        return;
-    }
-    counters.group_requests.add(group.len() as u64);
-    for waiting in group {
-        match &waiting.outcome {
-            Ok(appended) if appended.duplicate => counters.duplicate_requests.add(1),
-            Ok(appended) => {
-                let records = u64::from(appended.record_count);
-                counters.appended_records.add(records);
-                counters.appended_bytes.add(waiting.bytes as u64);
-            }
-            Err(_) => {}
-        }
     }
 }
 
@@ -158,7 +110,8 @@ fn unusable(core: &Core, partition: &Partition, guard: &mut Option<Log>) -> Opti
     partition.refusal()
 }
 
-/// The log of a partition of which nothing is under way, recovered first if it waits for that.
+/// The log of a partition of which nothing is under way: all that was appended is durable. Recovered
+/// first if it waits for that.
 pub(crate) fn settled<'a>(
     core: &Core,
     partition: &Partition,
@@ -167,9 +120,17 @@ pub(crate) fn settled<'a>(
     if core.is_dead() {
         return Err(Error::ShuttingDown);
     }
-    match unusable(core, partition, guard) {
-        Some(error) => Err(error),
-        None => Ok(guard.as_mut().expect("it is usable")),
+    if let Some(error) = unusable(core, partition, guard) {
+        return Err(error);
+    }
+    let log = guard.as_mut().expect("it is usable");
+    // Those who wait for this sync are answered by whoever is about to make it.
+    match log.sync() {
+        Ok(durable) => {
+            log.set_high_watermark(durable.offset);
+            Ok(log)
+        }
+        Err(error) => Err(core.log_error(partition, &error)),
     }
 }
 
@@ -179,7 +140,7 @@ fn stage(
     partition: &Arc<Partition>,
     log: &mut Log,
     jobs: Vec<AppendJob>,
-    waiting: &mut Vec<Waiting>,
+    group: &mut Vec<Waiting>,
 ) -> Result<(), LogError> {
     let internal = partition.is_internal();
     let admitted = (!internal).then(|| core.reserve.admit_records());
@@ -216,7 +177,7 @@ fn stage(
             log.append(&job.batch(now_ms))
         };
         match appended {
-            Ok(appended) => waiting.push(Waiting::new(job, Ok(appended))),
+            Ok(appended) => group.push(Waiting::new(job, Ok(appended))),
             Err(error) if log.is_poisoned() || matches!(error, LogError::SyncFailed { .. }) => {
                 for job in std::iter::once(job).chain(jobs) {
                     job.refuse(partition.append_error(&error));
@@ -228,7 +189,7 @@ fn stage(
                 | LogError::SequenceTooOld { .. }
                 | LogError::OffsetMismatch { .. }),
             ) => {
-                waiting.push(Waiting::refused(job, partition.append_error(&error)));
+                group.push(Waiting::refused(job, partition.append_error(&error)));
             }
             Err(error @ LogError::Io { .. }) => job.refuse(Error::Internal {
                 detail: error.to_string(),
@@ -249,57 +210,18 @@ fn is_duplicate(log: &Log, job: &AppendJob, now_ms: i64) -> bool {
     job.producer.is_some() && matches!(log.check(&job.batch(now_ms)), Ok(Some(_)))
 }
 
-/// Writes and syncs what was staged; `None` if that is nothing.
-fn commit(log: &mut Log, waiting: &mut [Waiting]) -> Result<Option<Durable>, LogError> {
-    if waiting.is_empty() {
-        return Ok(None);
+/// Hands what was staged to the operating system, and answers those who wait for no more.
+fn write(log: &mut Log, group: &mut [Waiting]) -> Result<(), LogError> {
+    if group.is_empty() {
+        return Ok(());
     }
     log.write()?;
-    for waiting in waiting {
-        if waiting.acks == Acks::Written && waiting.outcome.is_ok() {
+    for waiting in group {
+        if waiting.acks() == Acks::Written && waiting.is_appended() {
             waiting.answer_now();
         }
     }
-    log.sync().map(Some)
-}
-
-impl Waiting {
-    fn new(job: AppendJob, outcome: Result<Appended, Error>) -> Self {
-        Self {
-            outcome,
-            bytes: job.bytes(),
-            acks: job.acks,
-            pipeline: job.pipeline,
-            done: Some(job.done),
-        }
-    }
-
-    /// Nothing later of its pipeline is appended, though it is answered only with the group.
-    fn refused(job: AppendJob, refusal: Error) -> Self {
-        if let Some(pipeline) = &job.pipeline {
-            pipeline.break_off();
-        }
-        Self::new(job, Err(refusal))
-    }
-
-    fn answer_now(&mut self) {
-        if let Some(done) = self.done.take() {
-            done(self.outcome.clone());
-        }
-    }
-
-    fn answer(mut self) {
-        self.answer_now();
-    }
-
-    fn fail(self, error: Error) {
-        if let Some(pipeline) = &self.pipeline {
-            pipeline.break_off();
-        }
-        if let Some(done) = self.done {
-            done(Err(error));
-        }
-    }
+    Ok(())
 }
 
 /// What became of a partition that was to be recovered after a failed write.

@@ -68,10 +68,10 @@ fn a_failed_sync_ends_the_broker_and_acknowledges_nothing() {
     for pending in pending {
         assert!(unknown(broker.wait(pending)));
     }
-    assert_eq!(
-        broker.wait(other),
-        Err(Error::ShuttingDown),
-        "it was not begun"
+    let other = broker.wait(other);
+    assert!(
+        unknown(other.clone()) || other == Err(Error::ShuttingDown),
+        "it was written and not synced, or not begun: {other:?}"
     );
     assert_eq!(ends(&machine), 1);
 
@@ -101,7 +101,8 @@ fn a_failed_sync_ends_the_broker_and_acknowledges_nothing() {
 
     machine.disk.power_cut();
     let broker = machine.open();
-    assert_eq!(broker.all("visits", 1), ["b"]);
+    let other = broker.all("visits", 1);
+    assert!(other == ["b"] || other == ["b", "e"], "{other:?}");
     let left = broker.all("visits", 0);
     assert!(["a", "c", "d"].starts_with(&left.iter().map(String::as_str).collect::<Vec<_>>()));
     assert!(!left.is_empty(), "what was acknowledged is there");

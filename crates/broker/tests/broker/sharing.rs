@@ -6,7 +6,7 @@ use flowstone_broker::{
     Committed, Cursor, Delivery, Error, GroupState, Start, SubscribeRequest, TopicChange,
 };
 
-use crate::harness::{Driven, Machine, Reader, billing, read, visits};
+use crate::harness::{Driven, Machine, Reader, billing, visits};
 
 fn named(member: &str) -> SubscribeRequest {
     SubscribeRequest {

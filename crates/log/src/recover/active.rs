@@ -15,6 +15,7 @@ use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::producers::ProducerState;
 use crate::scan::{Bad, FrameAt, Scan, ScanError};
+use crate::syncs::Syncs;
 use crate::tail::Tail;
 use crate::view::SegmentView;
 
@@ -145,6 +146,7 @@ fn open(dir: &PartitionDir, entry: &SegmentEntry, config: &LogConfig) -> Result<
     })?;
     let reserved_end = file.len().map_err(LogError::io("measure", &path))?;
     Ok(Active {
+        syncs: Arc::new(Syncs::new(&file, &path)),
         file,
         path,
         capacity: header.capacity,

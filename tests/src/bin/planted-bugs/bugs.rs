@@ -18,9 +18,9 @@ const EXPLORER: &[&str] = &[];
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "data-is-not-synced",
-        file: "crates/log/src/active.rs",
-        from: "self.file.sync_data().map_err(LogError::sync(&self.path))?;",
-        to: "",
+        file: "crates/log/src/syncs.rs",
+        from: "self.file.sync_data().map_err(LogError::sync(&self.path));",
+        to: "Ok::<(), LogError>(());",
         packages: LOG,
     },
     Bug {
@@ -150,6 +150,20 @@ pub(crate) const BUGS: &[Bug] = &[
         packages: LOG,
     },
     Bug {
+        name: "sync-is-taken-for-later-writes",
+        file: "crates/log/src/log.rs",
+        from: "            active.synced(synced.end, synced.end_offset);",
+        to: "            active.synced(active.written_end, self.tail.next_offset);",
+        packages: LOG,
+    },
+    Bug {
+        name: "failed-sync-is-told-to-one",
+        file: "crates/log/src/syncs.rs",
+        from: "        *failed = synced.is_err();",
+        to: "        *failed = false;",
+        packages: LOG,
+    },
+    Bug {
         name: "reopen-forgets-what-it-knew",
         file: "crates/log/src/log.rs",
         from: "floor.into_iter().chain(self.floor()).max_by_key(place)",
@@ -159,15 +173,15 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "ack-before-sync",
         file: "crates/broker/src/append/worker.rs",
-        from: "        if waiting.acks == Acks::Written && waiting.outcome.is_ok() {",
-        to: "        if waiting.outcome.is_ok() {",
+        from: "        if waiting.acks() == Acks::Written && waiting.is_appended() {",
+        to: "        if waiting.is_appended() {",
         packages: BROKER,
     },
     Bug {
         name: "failed-sync-does-not-end-it",
-        file: "crates/broker/src/append/worker.rs",
-        from: "        LogError::SyncFailed { .. } => Some(error.to_string()),\n        _ if",
-        to: "        LogError::SyncFailed { .. } => None,\n        _ if",
+        file: "crates/broker/src/append/sync.rs",
+        from: "    if let Some(reason) = failed {\n        core.die(&reason);\n    }",
+        to: "    drop(failed);",
         packages: BROKER,
     },
     Bug {
@@ -278,14 +292,14 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "duplicate-is-answered-before-the-sync",
         file: "crates/broker/src/append/worker.rs",
-        from: "            Ok(appended) => waiting.push(Waiting::new(job, Ok(appended))),",
-        to: "            Ok(appended) if appended.duplicate => (job.done)(Ok(appended)),\n            Ok(appended) => waiting.push(Waiting::new(job, Ok(appended))),",
+        from: "            Ok(appended) => group.push(Waiting::new(job, Ok(appended))),",
+        to: "            Ok(appended) if appended.duplicate => (job.done)(Ok(appended)),\n            Ok(appended) => group.push(Waiting::new(job, Ok(appended))),",
         packages: BROKER,
     },
     Bug {
         name: "wrong-offset-is-told-before-the-sync",
         file: "crates/broker/src/append/worker.rs",
-        from: "                waiting.push(Waiting::refused(job, partition.append_error(&error)));",
+        from: "                group.push(Waiting::refused(job, partition.append_error(&error)));",
         to: "                job.refuse(partition.append_error(&error));",
         packages: BROKER,
     },
