@@ -392,6 +392,10 @@ impl From<RecordError> for Error {
                     detail: format!("{kind}; send them in several requests"),
                 }
             }
+            RecordErrorKind::TooLate => Self::InvalidField {
+                field: format!("records[{index}].timestamp_ms"),
+                detail: "it is more than an hour ahead of the broker's clock".to_owned(),
+            },
             RecordErrorKind::UnknownField { field } => Self::MalformedRecord {
                 index,
                 detail: kind.to_string(),

@@ -64,10 +64,17 @@ pub(crate) async fn fetch(core: &Arc<Core>, request: FetchRequest) -> Result<Fet
         },
         before: None,
     };
-    let batch = core
-        .pool
-        .run(move || read(&request.start, &partition, &limit))
-        .await??;
+    let resident = match request.start {
+        Start::Offset(from) => partition.read_resident(from, &limit),
+        _ => None,
+    };
+    let batch = match resident {
+        Some(batch) => batch,
+        None => {
+            let read = move || read(&request.start, &partition, &limit);
+            core.pool.run(read).await??
+        }
+    };
     core.counters.read(&batch);
     Ok(Fetched {
         chunks: batch.chunks,

@@ -339,6 +339,14 @@ impl Partition {
         }
     }
 
+    /// The same of what is in memory, without waiting for the disk; `None` where [`read`](Self::read) has to
+    /// find out.
+    pub(crate) fn read_resident(&self, from: u64, limit: &ReadLimit) -> Option<ReadBatch> {
+        let reader = self.reader.as_ref()?;
+        let batch = reader.read_resident(Offset::new(from), limit)?;
+        (batch.record_count > 0).then_some(batch)
+    }
+
     /// The lowest offset whose record is of this time or later. Blocks.
     pub(crate) fn offset_for_time(&self, timestamp_ms: i64) -> Result<Option<u64>, Error> {
         let reader = self.reader()?;

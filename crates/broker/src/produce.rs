@@ -323,7 +323,7 @@ impl Prepared {
     }
 }
 
-/// Checks the records of a request and finds out where they go.
+/// Finds out where the records of a request go, and checks them if that takes a look at each.
 fn scan(
     core: &Core,
     now: &TopicNow,
@@ -344,16 +344,8 @@ fn scan(
     let record_limits = RecordLimits {
         max_record_bytes: spec.max_record_bytes.unwrap_or(limits.max_record_bytes),
         max_records: limits.max_records_per_request,
+        max_timestamp_ms: core.env.clock.now_ms().saturating_add(MAX_AHEAD_MS),
     };
-    let latest_ms = core.env.clock.now_ms().saturating_add(MAX_AHEAD_MS);
-    let routed = route(records, &record_limits, placement, |index, record| {
-        if record.timestamp_ms > latest_ms {
-            return Err(invalid(
-                format!("records[{index}].timestamp_ms"),
-                "it is more than an hour ahead of the broker's clock",
-            ));
-        }
-        Ok(())
-    })?;
+    let routed = route(records, &record_limits, placement)?;
     Ok((routed, record_limits))
 }

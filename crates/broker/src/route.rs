@@ -4,7 +4,7 @@ mod murmur2;
 
 use std::ops::Range;
 
-use flowstone_format::{Record, RecordError, RecordLimits, Records};
+use flowstone_format::{Record, RecordError, RecordLimits, Records, count_records};
 
 pub(crate) use murmur2::murmur2;
 
@@ -43,6 +43,17 @@ pub(crate) enum Placement {
 }
 
 impl Placement {
+    /// The partition that all records go to, whatever they are.
+    fn only(self) -> Option<u32> {
+        match self {
+            Self::Fixed(partition) => Some(partition),
+            Self::ByKey {
+                partition_count: 1, ..
+            } => Some(0),
+            Self::ByKey { .. } => None,
+        }
+    }
+
     fn of(self, record: &Record<'_>) -> u32 {
         match self {
             Self::Fixed(partition) => partition,
@@ -56,24 +67,40 @@ impl Placement {
     }
 }
 
-/// Scans a request's records and sorts them by partition. `look` sees each of them.
-pub(crate) fn route<E: From<RecordError>>(
+/// Scans a request's records and sorts them by partition. Where all go to one, they are only counted:
+/// building its frame scans them.
+pub(crate) fn route(
     request: &[u8],
     limits: &RecordLimits,
     placement: Placement,
-    mut look: impl FnMut(u32, &Record<'_>) -> Result<(), E>,
-) -> Result<Routed, E> {
+) -> Result<Routed, RecordError> {
+    if let Some(partition) = placement.only()
+        && let Some(record_count) = count_records(request)
+        && record_count <= limits.max_records
+    {
+        return Ok(Routed::whole(partition, request.len(), record_count));
+    }
     let mut routed = Routed::default();
     let mut parts = PartIndex::default();
-    for (index, item) in (0..).zip(Records::new(request, limits)) {
+    for item in Records::new(request, limits) {
         let (range, record) = item?;
-        look(index, &record)?;
         routed.add(&mut parts, placement.of(&record), range);
     }
     Ok(routed)
 }
 
 impl Routed {
+    fn whole(partition: u32, bytes: usize, record_count: u32) -> Self {
+        Self {
+            parts: vec![Part {
+                partition,
+                runs: std::iter::once(0..bytes).collect(),
+                record_count,
+            }],
+            order: vec![(0, record_count)],
+        }
+    }
+
     fn add(&mut self, index: &mut PartIndex, partition: u32, range: Range<usize>) {
         let at = match self.order.last_mut() {
             Some((at, count)) if self.parts[*at as usize].partition == partition => {

@@ -80,12 +80,18 @@ pub struct Subscription {
     _place: Option<OwnedSemaphorePermit>,
 }
 
-/// A read that is under way.
-#[derive(Debug)]
-struct PendingRead {
+/// What is read.
+#[derive(Clone, Copy, Debug)]
+struct Place {
     partition: u32,
     /// Of the holding, if it is a member's.
     number: u64,
+}
+
+/// A read that is under way.
+#[derive(Debug)]
+struct PendingRead {
+    of: Place,
     answer: PoolAnswer<Result<ReadBatch, Error>>,
 }
 
@@ -129,7 +135,7 @@ pub enum Delivery {
 /// What has happened while the subscription waited.
 enum Event {
     /// A read has come to its end.
-    Read(PendingRead, Result<ReadBatch, Error>),
+    Read(Place, Result<ReadBatch, Error>),
     /// Reading of partitions can begin.
     Started(Vec<Started>),
     /// There may be something to look at.
@@ -139,6 +145,8 @@ enum Event {
 /// What the subscription does next.
 enum Step {
     Tell(Delivery),
+    /// This was in memory.
+    Found(Place, ReadBatch),
     /// A read is under way.
     Read,
     /// There is nothing to read yet.
@@ -181,14 +189,18 @@ impl Subscription {
             if self.pending.is_none() {
                 match self.step() {
                     Step::Tell(delivery) => return Ok(Some(delivery)),
+                    Step::Found(of, batch) => match self.take(of, Ok(batch))? {
+                        Some(delivery) => return Ok(Some(delivery)),
+                        None => continue,
+                    },
                     Step::Read | Step::Wait => {}
                     Step::End => return self.failure.take().map_or(Ok(None), Err),
                 }
             }
             match self.wait().await? {
-                Event::Read(read, outcome) => {
+                Event::Read(of, outcome) => {
                     self.check_over()?;
-                    if let Some(delivery) = self.take(&read, outcome)? {
+                    if let Some(delivery) = self.take(of, outcome)? {
                         return Ok(Some(delivery));
                     }
                 }
@@ -220,7 +232,7 @@ impl Subscription {
                 && let Poll::Ready(outcome) = read.answer.poll(context)
             {
                 let read = pending.take().expect("it was just seen");
-                return Poll::Ready(outcome.map(|outcome| Event::Read(read, outcome)));
+                return Poll::Ready(outcome.map(|outcome| Event::Read(read.of, outcome)));
             }
             if let Some(member) = member
                 && let Poll::Ready(started) = member.poll_started(context)
@@ -272,8 +284,7 @@ impl Subscription {
                 let room = self.room(reading);
                 if room > 0 {
                     self.turn = (at + 1) % count;
-                    self.start_read(at, room);
-                    return Step::Read;
+                    return self.read(at, room);
                 }
             } else if let Some(error) = reading.failure() {
                 return Step::Tell(self.suspend(at, error));
@@ -358,28 +369,36 @@ impl Subscription {
         Ok(())
     }
 
-    fn start_read(&mut self, at: usize, most: u64) {
+    /// Reads what is in memory at once, and has everything else read where it may block.
+    fn read(&mut self, at: usize, most: u64) -> Step {
         let reading = &self.readings[at];
-        let read = reading.read(self.max_batch_bytes, most);
-        self.pending = Some(PendingRead {
+        let of = Place {
             partition: reading.partition(),
             number: reading.number(),
+        };
+        if let Some(batch) = reading.read_resident(self.max_batch_bytes, most) {
+            return Step::Found(of, batch);
+        }
+        let read = reading.read(self.max_batch_bytes, most);
+        self.pending = Some(PendingRead {
+            of,
             answer: self.broker.core().pool.start(read),
         });
+        Step::Read
     }
 
     /// Takes what a read has found, unless the partition was lost meanwhile.
     fn take(
         &mut self,
-        read: &PendingRead,
+        of: Place,
         outcome: Result<ReadBatch, Error>,
     ) -> Result<Option<Delivery>, Error> {
         let place = self
             .readings
-            .binary_search_by_key(&read.partition, Reading::partition);
+            .binary_search_by_key(&of.partition, Reading::partition);
         let Some(at) = place
             .ok()
-            .filter(|&at| self.readings[at].number() == read.number)
+            .filter(|&at| self.readings[at].number() == of.number)
         else {
             return Ok(None);
         };

@@ -129,6 +129,13 @@ pub trait Map: Send + Sync + fmt::Debug {
     /// map.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
 
+    /// Whether all pages of a range are in memory now, so that touching them does not wait for the disk.
+    /// They may go at any time; what is touched soon after is still there.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the range reaches past the map.
+    fn resident(&self, range: Range<u64>) -> io::Result<bool>;
+
     /// A range of the map as bytes that keep the map alive: counted, not copied, on the real disk.
     ///
     /// Only ranges that lie below the durable end of the file and are never written again with

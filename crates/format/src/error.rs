@@ -37,6 +37,9 @@ pub enum RecordErrorKind {
         /// The greatest payload in bytes.
         limit: u32,
     },
+    /// The record's timestamp is greater than allowed.
+    #[error("the timestamp is too far ahead")]
+    TooLate,
     /// The record has a field that this version does not know.
     #[error("field {field} is unknown")]
     UnknownField {
@@ -70,6 +73,7 @@ impl RecordErrorKind {
                 Place::HeaderTag | Place::HeaderField(_) => Some(3),
                 Place::Frame | Place::Tag => None,
             },
+            Self::TooLate => Some(4),
             Self::TooLarge { .. } | Self::TooMany { .. } | Self::BatchTooLarge { .. } => None,
         }
     }

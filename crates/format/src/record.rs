@@ -36,6 +36,8 @@ pub struct RecordLimits {
     pub max_record_bytes: u32,
     /// The greatest number of records in one run or batch.
     pub max_records: u32,
+    /// The greatest timestamp, in Unix milliseconds.
+    pub max_timestamp_ms: i64,
 }
 
 impl RecordLimits {
@@ -43,15 +45,17 @@ impl RecordLimits {
     pub const NONE: Self = Self {
         max_record_bytes: u32::MAX,
         max_records: u32::MAX,
+        max_timestamp_ms: i64::MAX,
     };
 }
 
 impl Default for RecordLimits {
-    /// 1 MiB a record, 65,536 records.
+    /// 1 MiB a record, 65,536 records, of any time.
     fn default() -> Self {
         Self {
             max_record_bytes: 1 << 20,
             max_records: 65_536,
+            max_timestamp_ms: i64::MAX,
         }
     }
 }
@@ -155,6 +159,9 @@ impl<'a> Records<'a> {
         let bytes = len - broker_bytes as u64;
         if bytes > limit {
             return Err(too_large(bytes, limits));
+        }
+        if record.timestamp_ms > limits.max_timestamp_ms {
+            return Err(RecordErrorKind::TooLate);
         }
         Ok((self.at..end, record))
     }

@@ -69,6 +69,16 @@ pub fn skip_records(payload: &[u8], n: u32) -> Option<usize> {
     Some(at)
 }
 
+/// How many records a run holds, by their lengths alone; `None` where it is no run of records.
+pub fn count_records(run: &[u8]) -> Option<u32> {
+    let (mut at, mut count) = (0, 0);
+    while at < run.len() {
+        at += skip_records(&run[at..], 1)?;
+        count += 1;
+    }
+    Some(count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +147,8 @@ mod tests {
         assert_eq!(skip_records(&payload[..5], 2), None);
         assert_eq!(skip_records(&[0x12, 0x00], 1), None);
         assert_eq!(skip_records(&[0x0A], 1), None);
+        assert_eq!(count_records(&payload), Some(2));
+        assert_eq!(count_records(&[]), Some(0));
+        assert_eq!(count_records(&payload[..5]), None);
     }
 }

@@ -129,6 +129,22 @@ impl LogReader {
     /// [`ReadError::OutOfRange`] below the log start and above the high watermark,
     /// [`ReadError::Corrupt`] where the bytes are not those that were written.
     pub fn read(&self, from: Offset, limit: &ReadLimit) -> Result<ReadBatch, ReadError> {
+        self.read_as(from, limit, false)
+    }
+
+    /// As [`LogReader::read`], of what is in memory: never waits for the disk. `None` where that does not
+    /// hold the next record, or something is wrong, which a read then tells.
+    #[must_use]
+    pub fn read_resident(&self, from: Offset, limit: &ReadLimit) -> Option<ReadBatch> {
+        self.read_as(from, limit, true).ok()
+    }
+
+    fn read_as(
+        &self,
+        from: Offset,
+        limit: &ReadLimit,
+        resident_only: bool,
+    ) -> Result<ReadBatch, ReadError> {
         let high_watermark = self.high_watermark();
         let segments = self.shared.segments();
         let log_start_offset = self.log_start_offset();
@@ -138,6 +154,7 @@ impl LogReader {
                 .before
                 .map_or(high_watermark, |before| before.min(high_watermark)),
             limit,
+            resident_only,
             batch: ReadBatch {
                 chunks: Vec::new(),
                 record_count: 0,
@@ -154,7 +171,12 @@ impl LogReader {
                 Some(view) => run.walk(view),
                 None => Err(self.out_of_range(run.at)),
             };
-            match walked.map_err(|error| self.noted(error, log_start_offset)) {
+            // An index that leads astray is found out by a read that may wait.
+            let noted = |error| match resident_only {
+                true => error,
+                false => self.noted(error, log_start_offset),
+            };
+            match walked.map_err(noted) {
                 Ok(true) => {}
                 Ok(false) => break,
                 // What was read before the damage is right, and is served; the next read tells of it.

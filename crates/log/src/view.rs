@@ -112,7 +112,23 @@ impl SegmentView {
             map: self.map()?,
             at,
             bytes: bytes::Bytes::new(),
+            resident_only: false,
         })
+    }
+
+    /// Whether the segment is mapped and has its index, so that a look-up does not wait for the disk.
+    pub(crate) fn is_at_hand(&self) -> bool {
+        let index = self.index.read().expect("no one panics holding the index");
+        index.is_some() && self.map.get().is_some()
+    }
+
+    /// The error of a read that would have to wait for the disk, and may not.
+    pub(crate) fn would_block(&self) -> ReadError {
+        ReadError::Io {
+            operation: "read without waiting",
+            path: self.path.clone(),
+            source: io::ErrorKind::WouldBlock.into(),
+        }
     }
 
     fn map(&self) -> Result<&Arc<dyn Map>, ReadError> {
@@ -285,9 +301,19 @@ pub(crate) struct Window<'a> {
     at: u64,
     /// What was brought in from `at` on.
     bytes: bytes::Bytes,
+    /// Brings nothing in that is not in memory.
+    resident_only: bool,
 }
 
 impl Window<'_> {
+    /// From now on a window on what is in memory, which never waits for the disk.
+    pub(crate) fn resident_only(self) -> Self {
+        Self {
+            resident_only: true,
+            ..self
+        }
+    }
+
     pub(crate) fn at(&self) -> u64 {
         self.at
     }
@@ -313,9 +339,15 @@ impl Window<'_> {
         let left = self.view.end_position().saturating_sub(self.at);
         if (self.bytes.len() as u64) < len.min(left) {
             let end = self.at + left.min(len.max(READ_AHEAD_BYTES));
-            self.map
-                .populate(self.at..end)
-                .map_err(|error| self.view.unreadable(offset, self.at, error))?;
+            if self.resident_only {
+                if !matches!(self.map.resident(self.at..end), Ok(true)) {
+                    return Err(self.view.would_block());
+                }
+            } else {
+                self.map
+                    .populate(self.at..end)
+                    .map_err(|error| self.view.unreadable(offset, self.at, error))?;
+            }
             self.bytes = self.map.slice(self.at..end);
         }
         Ok(())

@@ -32,8 +32,7 @@ fn run(keys: &[Option<&str>]) -> Vec<u8> {
 }
 
 fn routed(request: &[u8], placement: Placement) -> Routed {
-    route::<RecordError>(request, &RecordLimits::default(), placement, |_, _| Ok(()))
-        .expect("the records are well formed")
+    route(request, &RecordLimits::default(), placement).expect("the records are well formed")
 }
 
 fn by_key(partition_count: u32, keyless: u32) -> Placement {
@@ -71,13 +70,29 @@ fn an_empty_key_is_a_key_and_records_without_one_stay_together() {
 }
 
 #[test]
+fn where_there_is_one_partition_only_what_is_no_run_of_records_is_refused() {
+    let unknown_field = [0x0a, 0x02, 0x58, 0x01];
+    let limits = RecordLimits {
+        max_records: 2,
+        ..RecordLimits::default()
+    };
+    for placement in [Placement::Fixed(0), by_key(1, 0)] {
+        let whole = routed(&unknown_field, placement);
+        assert_eq!(whole.order, [(0, 1)], "its frame finds it out");
+        let cut = [&unknown_field[..], &[0x0a, 0x05, 0x12]].concat();
+        let error = route(&cut, &limits, placement).expect_err("it is cut off");
+        assert_eq!(error.index, 0, "the first that is wrong");
+        let many = route(&[0x0a, 0, 0x0a, 0, 0x0a, 0], &limits, placement);
+        assert_eq!(many.expect_err("too many").index, 2);
+    }
+}
+
+#[test]
 fn the_first_bad_record_is_told_by_its_index() {
     let mut request = run(&[Some("a"), Some("b")]);
     request.extend_from_slice(&[0x0a, 0x02, 0x58, 0x01]);
-    let error = route::<RecordError>(&request, &RecordLimits::default(), by_key(4, 0), |_, _| {
-        Ok(())
-    })
-    .expect_err("field 11 is unknown");
+    let limits = RecordLimits::default();
+    let error = route(&request, &limits, by_key(4, 0)).expect_err("field 11 is unknown");
     assert_eq!(error.index, 2);
 }
 

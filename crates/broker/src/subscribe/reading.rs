@@ -94,12 +94,22 @@ impl Reading {
         max_records: u64,
     ) -> impl FnOnce() -> Result<ReadBatch, Error> + Send + use<> {
         let (partition, from) = (Arc::clone(&self.partition), self.next);
-        let limit = ReadLimit {
+        let limit = self.limit(max_bytes, max_records);
+        move || partition.read(from, &limit)
+    }
+
+    /// The next read, if it need not block.
+    pub(super) fn read_resident(&self, max_bytes: usize, max_records: u64) -> Option<ReadBatch> {
+        let limit = self.limit(max_bytes, max_records);
+        self.partition.read_resident(self.next, &limit)
+    }
+
+    fn limit(&self, max_bytes: usize, max_records: u64) -> ReadLimit {
+        ReadLimit {
             max_bytes,
             max_records: u32::try_from(max_records).unwrap_or(u32::MAX),
             before: self.stop.map(Offset::new),
-        };
-        move || partition.read(from, &limit)
+        }
     }
 
     /// Goes on behind what was read or was trimmed.

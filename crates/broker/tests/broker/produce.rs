@@ -297,22 +297,48 @@ fn what_cannot_be_appended_is_refused_whole_and_says_why() {
 fn after_a_failure_nothing_later_of_a_pipeline_is_appended() {
     let (_machine, broker) = machine_with_topic(1);
     let pipeline = Pipeline::new();
-    let submit = |value: &str| {
+    let submit = |partition, value: &str| {
         let permit = broker.wait(broker.broker.admit(value.len())).unwrap();
-        broker
-            .broker
-            .submit_pipelined(&pipeline, request(Some(0), value), permit)
+        let request = request(Some(partition), value);
+        broker.broker.submit_pipelined(&pipeline, request, permit)
     };
-    let first = submit("first").unwrap();
+    let first = submit(0, "first").unwrap();
     assert!(matches!(
-        submit(&"x".repeat(5000)),
-        Err(Error::RecordTooLarge { .. })
+        submit(9, "refused at once"),
+        Err(Error::PartitionNotFound { .. })
     ));
-    assert!(matches!(submit("third"), Err(Error::OutcomeUnknown { .. })));
+    assert!(matches!(
+        submit(0, "third"),
+        Err(Error::OutcomeUnknown { .. })
+    ));
     assert!(
         broker.wait(first).is_ok(),
         "what came before the failure goes on"
     );
+    assert_eq!(broker.all("visits", 0), ["first"]);
+}
+
+#[test]
+fn a_record_that_is_refused_in_its_turn_breaks_a_pipeline_too() {
+    let (_machine, broker) = machine_with_topic(1);
+    let pipeline = Pipeline::new();
+    let submit = |value: &str| {
+        let permit = broker.wait(broker.broker.admit(value.len())).unwrap();
+        let request = request(Some(0), value);
+        let submitted = broker.broker.submit_pipelined(&pipeline, request, permit);
+        submitted.unwrap()
+    };
+    let [first, large, third] = ["first", &"x".repeat(5000), "third"].map(submit);
+    assert!(broker.wait(first).is_ok());
+    let large = broker.wait(large);
+    assert!(
+        matches!(large, Err(Error::RecordTooLarge { .. })),
+        "{large:?}"
+    );
+    assert!(matches!(
+        broker.wait(third),
+        Err(Error::OutcomeUnknown { .. })
+    ));
     assert_eq!(broker.all("visits", 0), ["first"]);
 }
 

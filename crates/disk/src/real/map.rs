@@ -14,6 +14,9 @@ use crate::Map;
 /// How often a populate that the kernel asks to repeat is repeated.
 const POPULATE_ATTEMPTS_MAX: u32 = 64;
 
+/// So many pages are asked about in one call.
+const PAGES_AT_ONCE: usize = 512;
+
 #[derive(Debug)]
 pub(super) struct RealMap {
     mmap: Arc<Mmap>,
@@ -55,19 +58,26 @@ impl RealMap {
     }
 }
 
+impl RealMap {
+    fn check(&self, range: &Range<u64>) -> io::Result<()> {
+        if range.start <= range.end && range.end <= self.whole.len() as u64 {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "bytes {} to {} are not all in a map of {} bytes",
+                range.start,
+                range.end,
+                self.whole.len()
+            ),
+        ))
+    }
+}
+
 impl Map for RealMap {
     fn populate(&self, range: Range<u64>) -> io::Result<()> {
-        if range.start > range.end || range.end > self.whole.len() as u64 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!(
-                    "bytes {} to {} are not all in a map of {} bytes",
-                    range.start,
-                    range.end,
-                    self.whole.len()
-                ),
-            ));
-        }
+        self.check(&range)?;
         if range.is_empty() {
             return Ok(());
         }
@@ -85,6 +95,33 @@ impl Map for RealMap {
                 errno => return Err(explain(errno, error, &range)),
             }
         }
+    }
+
+    fn resident(&self, range: Range<u64>) -> io::Result<bool> {
+        self.check(&range)?;
+        let page_bytes = rustix::param::page_size();
+        let (start, end) = (range.start as usize, range.end as usize);
+        let mut at = start - start % page_bytes;
+        let mut pages = [0; PAGES_AT_ONCE];
+        while at < end {
+            let len = (end - at).min(PAGES_AT_ONCE * page_bytes);
+            // SAFETY: The bytes are part of the map, which begins at a page as `at` does; `pages` has a
+            // byte for each page of them.
+            #[allow(unsafe_code)]
+            let told = unsafe {
+                let begin = self.mmap.as_ptr().add(at).cast_mut();
+                libc::mincore(begin.cast(), len, pages.as_mut_ptr())
+            };
+            if told != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            let count = len.div_ceil(page_bytes);
+            if pages[..count].iter().any(|page| page & 1 == 0) {
+                return Ok(false);
+            }
+            at += len;
+        }
+        Ok(true)
     }
 
     fn slice(&self, range: Range<u64>) -> Bytes {

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
@@ -192,6 +192,7 @@ impl File for SimFile {
             inode: self.inode,
             path: self.path.clone(),
             capacity,
+            populated: Mutex::new(0..0),
         }))
     }
 }
@@ -206,6 +207,16 @@ struct SimMap {
     inode: InodeId,
     path: PathBuf,
     capacity: u64,
+    /// What was populated last: nothing else counts as being in memory.
+    populated: Mutex<Range<u64>>,
+}
+
+impl SimMap {
+    fn populated(&self) -> MutexGuard<'_, Range<u64>> {
+        self.populated
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for SimMap {
@@ -243,7 +254,14 @@ impl Map for SimMap {
                 "the bytes cannot be read: the file ends before",
             ));
         }
+        drop(machine);
+        *self.populated() = range;
         Ok(())
+    }
+
+    fn resident(&self, range: Range<u64>) -> io::Result<bool> {
+        let populated = self.populated();
+        Ok(populated.start <= range.start && range.end <= populated.end)
     }
 
     /// # Panics

@@ -154,6 +154,9 @@ fn a_map_shows_what_is_written_later_without_mapping_again(disk: &dyn Disk, dir:
     file.reserve(65_536, 65_536).unwrap();
     file.write_all_at(b"second", 131_000).unwrap();
     map.populate(0..131_072).unwrap();
+    assert!(map.resident(0..131_072).unwrap());
+    assert!(map.resident(100..5_000).unwrap());
+    assert!(map.resident(7..7).unwrap());
     assert_eq!(&map.slice(131_000..131_007)[..], b"second\0");
     assert_eq!(&map.slice(100..105)[..], b"first");
     assert!(map.slice(7..7).is_empty());

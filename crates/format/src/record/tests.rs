@@ -295,6 +295,7 @@ fn a_record_has_at_most_its_limit_of_bytes() {
     let limits = RecordLimits {
         max_record_bytes: 4,
         max_records: 9,
+        ..RecordLimits::default()
     };
     let kind = |run: &[u8]| {
         Records::new(run, &limits)
@@ -329,6 +330,7 @@ fn a_run_has_at_most_its_limit_of_records() {
     let limits = RecordLimits {
         max_record_bytes: 9,
         max_records: 2,
+        ..RecordLimits::default()
     };
     let mut records = Records::new(&[0x0A, 0x00, 0x0A, 0x00, 0x0A, 0x00], &limits).skip(2);
     let error = records.next().unwrap().unwrap_err();
@@ -338,4 +340,17 @@ fn a_run_has_at_most_its_limit_of_records() {
     );
     assert!(records.next().is_none(), "the first error is the last item");
     assert_eq!(Records::new(&[0x0A, 0x00, 0x0A, 0x00], &limits).count(), 2);
+}
+
+#[test]
+fn a_timestamp_may_be_as_late_as_the_limit() {
+    let limits = RecordLimits {
+        max_timestamp_ms: 300,
+        ..RecordLimits::default()
+    };
+    let found = |run: &'static [u8]| Records::new(run, &limits).last().unwrap();
+    assert!(found(&[0x0A, 0x03, 0x20, 0xAC, 0x02]).is_ok());
+    let error = found(&[0x0A, 0x00, 0x0A, 0x03, 0x20, 0xAD, 0x02]).unwrap_err();
+    assert_eq!((error.index, error.kind), (1, RecordErrorKind::TooLate));
+    assert_eq!(error.kind.field(), Some(4));
 }

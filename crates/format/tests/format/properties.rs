@@ -103,7 +103,7 @@ proptest! {
     #[test]
     fn the_size_limit_does_not_count_the_brokers_fields(sent in message::record(), offset in 0..1u64 << 62) {
         let sent = Record { timestamp_ms: 0, offset: 0, ..sent };
-        let limits = RecordLimits { max_record_bytes: sent.encoded_len() as u32, max_records: 1 };
+        let limits = RecordLimits { max_record_bytes: sent.encoded_len() as u32, max_records: 1, ..RecordLimits::default() };
         let run = message::Records { records: vec![sent] }.encode_to_vec();
         let mut out = Vec::new();
         for append_ms in [1, -1] {

@@ -12,6 +12,8 @@ pub(super) struct Run<'a> {
     pub(super) at: Offset,
     pub(super) before: Offset,
     pub(super) limit: &'a ReadLimit,
+    /// Takes only what is in memory.
+    pub(super) resident_only: bool,
     pub(super) batch: ReadBatch,
 }
 
@@ -24,7 +26,11 @@ impl Run<'_> {
 
     /// Takes what is wanted of one segment; false when the next record does not fit any more.
     pub(super) fn walk(&mut self, view: &SegmentView) -> Result<bool, ReadError> {
-        let (mut window, mut expected) = seek_frame(view, self.at)?;
+        let (mut window, mut expected) = if self.resident_only {
+            seek_resident_frame(view, self.at)?
+        } else {
+            seek_frame(view, self.at)?
+        };
         while self.at < self.before && !self.is_full() && expected < view.end_offset() {
             if window.at_end() {
                 let detail = "the segment ends before the records that it should hold";
@@ -119,6 +125,16 @@ fn seek_frame(view: &SegmentView, at: Offset) -> Result<(Window<'_>, Offset), Re
             Ok((view.window(entry.position.get())?, entry.offset))
         }
     }
+}
+
+/// The same where all that it takes is in memory.
+fn seek_resident_frame(view: &SegmentView, at: Offset) -> Result<(Window<'_>, Offset), ReadError> {
+    if !view.is_at_hand() {
+        return Err(view.would_block());
+    }
+    let entry = view.seek_offset(at)?;
+    let window = view.window(entry.position.get())?;
+    Ok((window.resident_only(), entry.offset))
 }
 
 /// The header at the window's place, which has to begin at `expected`.
