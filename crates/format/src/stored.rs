@@ -4,27 +4,58 @@ use crate::offset::Offset;
 use crate::record::{DELIVER_AT_TAG, OFFSET_TAG, PRIORITY_TAG, RECORD_TAG, Record, TIMESTAMP_TAG};
 use crate::varint;
 
-/// The greatest length of the fields after the head: three numbers of ten bytes
-/// and a priority of one, each with its tag.
-const MAX_TAIL_LEN: usize = 3 * (1 + varint::MAX_LEN) + 2;
+/// Room for the fields after the head, three numbers of ten bytes and a priority of one, each with its
+/// tag; and for the record's tag and length.
+const ROOM: usize = 40;
 
-/// The record's tag and length.
-const MAX_PREFIX_LEN: usize = 1 + varint::MAX_LEN;
+/// What the broker puts into the records of a batch that have no timestamp of their own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stamp {
+    append_ms: i64,
+    /// The field as it is stored.
+    field: [u8; STAMP_ROOM],
+    len: usize,
+}
+
+const STAMP_ROOM: usize = 1 + varint::MAX_LEN;
+
+impl Stamp {
+    /// The append time in Unix milliseconds. 0 stays absent.
+    pub(crate) fn new(append_ms: i64) -> Self {
+        let mut field = [0; STAMP_ROOM];
+        let len = match append_ms {
+            0 => 0,
+            ms => put_field(&mut field, 0, TIMESTAMP_TAG, ms as u64),
+        };
+        Self {
+            append_ms,
+            field,
+            len,
+        }
+    }
+}
 
 /// Appends one record as it is stored: `0A len head [timestamp] [deliver_at]
-/// [priority] offset`. A record without a timestamp gets `append_ms`. Returns the
+/// [priority] offset`. A record without a timestamp gets the stamp's. Returns the
 /// timestamp stored, in Unix milliseconds.
 #[inline]
-pub fn put_stored(out: &mut Vec<u8>, record: &Record<'_>, append_ms: i64, offset: Offset) -> i64 {
-    let timestamp_ms = match record.timestamp_ms {
-        0 => append_ms,
-        client_ms => client_ms,
+pub(crate) fn put_stored(
+    out: &mut Vec<u8>,
+    record: &Record<'_>,
+    stamp: &Stamp,
+    offset: Offset,
+) -> i64 {
+    let mut tail = [0; ROOM];
+    let (timestamp_ms, mut len) = match record.timestamp_ms {
+        0 => {
+            tail[..STAMP_ROOM].copy_from_slice(&stamp.field);
+            (stamp.append_ms, stamp.len)
+        }
+        client_ms => {
+            let len = put_field(&mut tail, 0, TIMESTAMP_TAG, client_ms as u64);
+            (client_ms, len)
+        }
     };
-    let mut tail = [0; MAX_TAIL_LEN];
-    let mut len = 0;
-    if timestamp_ms != 0 {
-        len = put_field(&mut tail, len, TIMESTAMP_TAG, timestamp_ms as u64);
-    }
     if record.deliver_at_ms != 0 {
         len = put_field(&mut tail, len, DELIVER_AT_TAG, record.deliver_at_ms as u64);
     }
@@ -33,19 +64,26 @@ pub fn put_stored(out: &mut Vec<u8>, record: &Record<'_>, append_ms: i64, offset
     }
     len = put_field(&mut tail, len, OFFSET_TAG, offset.get());
 
-    let mut prefix = [0; MAX_PREFIX_LEN];
-    let body_len = record.head.len() + len;
-    let prefix_len = put_field(&mut prefix, 0, RECORD_TAG, body_len as u64);
+    let mut prefix = [0; PREFIX_ROOM];
+    let prefix_len = put_field(&mut prefix, 0, RECORD_TAG, (record.head.len() + len) as u64);
 
-    out.reserve(prefix_len + body_len);
-    out.extend_from_slice(&prefix[..prefix_len]);
+    // Whole arrays are copied and cut: their sizes are known when this is compiled, so that no function is
+    // called for a few bytes.
+    out.reserve(PREFIX_ROOM + record.head.len() + ROOM);
+    let begin = out.len();
+    out.extend_from_slice(&prefix);
+    out.truncate(begin + prefix_len);
     out.extend_from_slice(record.head);
-    out.extend_from_slice(&tail[..len]);
+    let end = out.len() + len;
+    out.extend_from_slice(&tail);
+    out.truncate(end);
     timestamp_ms
 }
 
+const PREFIX_ROOM: usize = 16;
+
 #[inline]
-fn put_field(out: &mut [u8], at: usize, tag: u8, value: u64) -> usize {
+fn put_field<const N: usize>(out: &mut [u8; N], at: usize, tag: u8, value: u64) -> usize {
     out[at] = tag;
     varint::put(out, at + 1, value)
 }
@@ -89,7 +127,7 @@ mod tests {
         let mut records = Records::new(run, &RecordLimits::default());
         let (_, record) = records.next().unwrap().unwrap();
         let mut out = Vec::new();
-        let timestamp_ms = put_stored(&mut out, &record, 5, Offset::new(300));
+        let timestamp_ms = put_stored(&mut out, &record, &Stamp::new(5), Offset::new(300));
         (out, timestamp_ms)
     }
 
@@ -133,7 +171,8 @@ mod tests {
             .unwrap()
             .unwrap();
         let mut out = Vec::new();
-        assert_eq!(put_stored(&mut out, &record, 5, Offset::ZERO), -2);
+        let stored_ms = put_stored(&mut out, &record, &Stamp::new(5), Offset::ZERO);
+        assert_eq!(stored_ms, -2);
         assert_eq!(out[..2], [0x0A, 0x0D]);
         assert_eq!(out[2..13], run[2..]);
         assert_eq!(out[13..], [0x78, 0x00]);
