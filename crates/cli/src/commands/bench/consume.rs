@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use flowstone_client::{Client, Event, Record, Start, Stop as StopAt};
+use flowstone_client::{Client, Event, RecordRef, Start, Stop as StopAt};
 use tokio::task::JoinSet;
 
 use super::args::{Bounds, ConsumeArgs};
@@ -115,7 +115,7 @@ async fn measure(
 }
 
 /// Bytes of key and value.
-fn size(record: &Record) -> u64 {
-    let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-    (len(&record.key) + len(&record.value)) as u64
+fn size(record: RecordRef<'_>) -> u64 {
+    let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    (len(record.key) + len(record.value)) as u64
 }

@@ -97,7 +97,7 @@ async fn consume(
             Event::Records(batch) => {
                 let now = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 for record in &batch.records {
-                    let Some(due) = stamp(record) else {
+                    let Some(due) = stamp(record.value) else {
                         bail!(
                             "somebody else produces into this topic: a record is not of this measurement"
                         );
