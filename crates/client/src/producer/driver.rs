@@ -16,8 +16,9 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 
-use super::batch::{Batch, Placement};
+use super::batch::Batch;
 use super::codec::{self, ProduceCodec, RawRequest};
+use super::delivery::Placement;
 use super::queue::Queue;
 use crate::backoff::Backoff;
 use crate::{Client, Error, reason};
