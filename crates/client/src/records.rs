@@ -16,20 +16,20 @@ mod tests;
 /// Begins a record in a run: field 1, length-delimited.
 pub(crate) const ENTRY: u8 = 0x0a;
 
-/// The fields of a record, each with its number and its wire type.
-mod key {
-    pub(super) const KEY: u64 = 1 << 3 | 2;
-    pub(super) const VALUE: u64 = 2 << 3 | 2;
-    pub(super) const HEADER: u64 = 3 << 3 | 2;
-    pub(super) const TIMESTAMP_MS: u64 = 4 << 3;
-    pub(super) const DELIVER_AT_MS: u64 = 5 << 3;
-    pub(super) const PRIORITY: u64 = 6 << 3;
-    pub(super) const OFFSET: u64 = 15 << 3;
+/// What a field of a record begins with: its number and its wire type, in one byte.
+pub(crate) mod tag {
+    pub(crate) const KEY: u8 = 1 << 3 | 2;
+    pub(crate) const VALUE: u8 = 2 << 3 | 2;
+    pub(crate) const HEADER: u8 = 3 << 3 | 2;
+    pub(crate) const TIMESTAMP_MS: u8 = 4 << 3;
+    pub(crate) const DELIVER_AT_MS: u8 = 5 << 3;
+    pub(crate) const PRIORITY: u8 = 6 << 3;
+    pub(crate) const OFFSET: u8 = 15 << 3;
     /// The numbers of all of these.
     pub(super) const NUMBERS: [u32; 7] = [1, 2, 3, 4, 5, 6, 15];
 
-    pub(super) const HEADER_KEY: u64 = 1 << 3 | 2;
-    pub(super) const HEADER_VALUE: u64 = 2 << 3 | 2;
+    pub(super) const HEADER_KEY: u8 = 1 << 3 | 2;
+    pub(super) const HEADER_VALUE: u8 = 2 << 3 | 2;
     pub(super) const HEADER_NUMBERS: [u32; 2] = [1, 2];
 }
 
@@ -49,25 +49,25 @@ const CHECKED: &str = "the run was checked when it was received";
 /// ```
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Records {
-    /// `0A len Record`, again and again; nothing that [`RecordRef::check`] refuses.
+    /// `0A len Record`, again and again; nothing that [`Records::at_the_front`] refuses.
     run: Bytes,
     len: usize,
 }
 
 impl Records {
     /// Takes the records that a message begins with, and answers with how many bytes they are. None:
-    /// one of them is malformed.
+    /// one of them is malformed, or as only prost reads it.
     pub(crate) fn at_the_front(message: &Bytes) -> Option<(Self, usize)> {
-        let mut unread = &message[..];
+        let mut unread = Unread::new(message);
         let mut len = 0;
-        while let [ENTRY, behind @ ..] = unread {
-            unread = behind;
-            RecordRef::check(take_bytes(&mut unread)?)?;
+        while unread.begins_with(ENTRY) {
+            let record = RecordRef::take(&mut unread)?;
+            let mut headers = record.headers.into_iter();
+            while headers.take_next()?.is_some() {}
             len += 1;
         }
-        let bytes = message.len() - unread.len();
-        let run = message.slice(..bytes);
-        Some((Self { run, len }, bytes))
+        let run = message.slice(..unread.at);
+        Some((Self { run, len }, unread.at))
     }
 
     /// How many there are.
@@ -83,7 +83,7 @@ impl Records {
     /// Walks the records from the first to the last.
     pub fn iter(&self) -> RecordsIter<'_> {
         RecordsIter {
-            unread: &self.run,
+            unread: Unread::new(&self.run),
             left: self.len,
         }
     }
@@ -124,23 +124,17 @@ impl fmt::Debug for Records {
 /// Walks [`Records`].
 #[derive(Clone, Debug)]
 pub struct RecordsIter<'a> {
-    unread: &'a [u8],
+    unread: Unread<'a>,
     left: usize,
 }
 
 impl<'a> Iterator for RecordsIter<'a> {
     type Item = RecordRef<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<RecordRef<'a>> {
-        let [ENTRY, behind @ ..] = self.unread else {
-            assert!(self.left == 0, "{CHECKED}");
-            return None;
-        };
-        self.unread = behind;
-        self.left -= 1;
-        let body = take_bytes(&mut self.unread).expect(CHECKED);
-        Some(RecordRef::parse(body).expect(CHECKED))
+        self.left = self.left.checked_sub(1)?;
+        Some(RecordRef::take(&mut self.unread).expect(CHECKED))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -189,48 +183,39 @@ impl<'a> RecordRef<'a> {
         }
     }
 
-    /// Reads all fields, headers as bytes still. As protobuf has it, the last of several holds, and what
-    /// is not known is left out. None: it is malformed.
-    #[inline]
-    fn parse(body: &'a [u8]) -> Option<Self> {
+    /// Takes `0A len Record` and reads all fields, headers as bytes still. As protobuf has it, the last of
+    /// several holds, and what is not known is left out. None: it is malformed, or as only prost reads it.
+    #[inline(always)]
+    fn take(unread: &mut Unread<'a>) -> Option<Self> {
+        unread.at += 1;
+        let len = usize::try_from(unread.varint()?).ok()?;
+        let end = unread.at.checked_add(len)?;
         let mut record = Self::default();
-        let mut unread = body;
         let mut headers: Option<(usize, usize)> = None;
-        while !unread.is_empty() {
-            let field = unread;
-            match decode_varint(&mut unread).ok()? {
-                key::KEY => record.key = Some(take_bytes(&mut unread)?),
-                key::VALUE => record.value = Some(take_bytes(&mut unread)?),
-                key::HEADER => {
-                    take_bytes(&mut unread)?;
-                    let (start, end) = (body.len() - field.len(), body.len() - unread.len());
-                    headers = Some((headers.map_or(start, |(first, _)| first), end));
+        // Fields are read without regard to where the record ends; the last of them has to end there.
+        while unread.at < end {
+            let field = unread.at;
+            let tag = *unread.bytes.get(field)?;
+            unread.at += 1;
+            match tag {
+                tag::KEY => record.key = Some(unread.delimited()?),
+                tag::VALUE => record.value = Some(unread.delimited()?),
+                tag::HEADER => {
+                    unread.delimited()?;
+                    headers = Some((headers.map_or(field, |(first, _)| first), unread.at));
                 }
-                key::TIMESTAMP_MS => record.timestamp_ms = take_number(&mut unread)?,
-                key::DELIVER_AT_MS => record.deliver_at_ms = take_number(&mut unread)?,
+                tag::TIMESTAMP_MS => record.timestamp_ms = unread.varint()? as i64,
+                tag::DELIVER_AT_MS => record.deliver_at_ms = unread.varint()? as i64,
                 // As protobuf narrows a number that is too large.
-                key::PRIORITY => record.priority = take_number(&mut unread)? as i32,
-                key::OFFSET => record.offset = take_number(&mut unread)?,
-                _ => {
-                    unread = field;
-                    skip_unknown(&mut unread, &key::NUMBERS)?;
-                }
+                tag::PRIORITY => record.priority = unread.varint()? as i32,
+                tag::OFFSET => record.offset = unread.varint()? as i64,
+                _ => unread.skip_unknown(field, &tag::NUMBERS)?,
             }
         }
-        if let Some((start, end)) = headers {
-            record.headers.fields = &body[start..end];
+        if let Some((first, last)) = headers {
+            record.headers.fields = &unread.bytes[first..last];
         }
-        Some(record)
-    }
-
-    /// None: it is malformed, and must not be parsed later.
-    #[inline]
-    fn check(body: &[u8]) -> Option<()> {
-        let mut headers = RecordRef::parse(body)?.headers.into_iter();
-        while !headers.fields.is_empty() {
-            headers.take_next()?;
-        }
-        Some(())
+        (unread.at == end).then_some(record)
     }
 }
 
@@ -254,7 +239,7 @@ impl<'a> IntoIterator for Headers<'a> {
 
     fn into_iter(self) -> HeadersIter<'a> {
         HeadersIter {
-            fields: self.fields,
+            unread: Unread::new(self.fields),
         }
     }
 }
@@ -268,19 +253,19 @@ impl fmt::Debug for Headers<'_> {
 /// Walks [`Headers`].
 #[derive(Clone, Debug)]
 pub struct HeadersIter<'a> {
-    fields: &'a [u8],
+    unread: Unread<'a>,
 }
 
 impl<'a> HeadersIter<'a> {
     /// The next header, if there is one; the outer None: it is malformed.
     fn take_next(&mut self) -> Option<Option<HeaderRef<'a>>> {
-        while !self.fields.is_empty() {
-            let field = self.fields;
-            if decode_varint(&mut self.fields).ok()? == key::HEADER {
-                return HeaderRef::parse(take_bytes(&mut self.fields)?).map(Some);
+        while self.unread.at < self.unread.bytes.len() {
+            let field = self.unread.at;
+            if self.unread.begins_with(tag::HEADER) {
+                self.unread.at += 1;
+                return HeaderRef::parse(self.unread.delimited()?).map(Some);
             }
-            self.fields = field;
-            skip_unknown(&mut self.fields, &[])?;
+            self.unread.skip_unknown(field, &[])?;
         }
         Some(None)
     }
@@ -305,45 +290,99 @@ pub struct HeaderRef<'a> {
 }
 
 impl<'a> HeaderRef<'a> {
-    fn parse(mut unread: &'a [u8]) -> Option<Self> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut unread = Unread::new(bytes);
         let mut header = Self::default();
-        while !unread.is_empty() {
-            let field = unread;
-            match decode_varint(&mut unread).ok()? {
-                key::HEADER_KEY => {
-                    header.key = std::str::from_utf8(take_bytes(&mut unread)?).ok()?;
+        while let Some(&tag) = bytes.get(unread.at) {
+            let field = unread.at;
+            unread.at += 1;
+            match tag {
+                tag::HEADER_KEY => {
+                    header.key = std::str::from_utf8(unread.delimited()?).ok()?;
                 }
-                key::HEADER_VALUE => header.value = take_bytes(&mut unread)?,
-                _ => {
-                    unread = field;
-                    skip_unknown(&mut unread, &key::HEADER_NUMBERS)?;
-                }
+                tag::HEADER_VALUE => header.value = unread.delimited()?,
+                _ => unread.skip_unknown(field, &tag::HEADER_NUMBERS)?,
             }
         }
         Some(header)
     }
 }
 
-#[inline]
-fn take_bytes<'a>(unread: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = usize::try_from(decode_varint(unread).ok()?).ok()?;
-    let (bytes, behind) = unread.split_at_checked(len)?;
-    *unread = behind;
-    Some(bytes)
+/// Bytes, and how far they are read. What reads a record is inlined into whoever walks, wanted or not: then
+/// fields that nobody looks at need not be put together, which is a third of the time.
+#[derive(Clone, Copy, Debug)]
+struct Unread<'a> {
+    bytes: &'a [u8],
+    at: usize,
 }
 
-#[inline]
-fn take_number(unread: &mut &[u8]) -> Option<i64> {
-    decode_varint(unread).ok().map(|number| number as i64)
-}
-
-/// A later broker may send fields that this client does not know, but none of these with another wire
-/// type.
-#[cold]
-fn skip_unknown(unread: &mut &[u8], known: &[u32]) -> Option<()> {
-    let (number, wire_type) = decode_key(unread).ok()?;
-    if known.contains(&number) {
-        return None;
+impl<'a> Unread<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
     }
-    skip_field(wire_type, number, unread, DecodeContext::default()).ok()
+
+    fn begins_with(&self, tag: u8) -> bool {
+        self.bytes.get(self.at) == Some(&tag)
+    }
+
+    #[inline(always)]
+    fn delimited(&mut self) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.varint()?).ok()?;
+        let end = self.at.checked_add(len)?;
+        let bytes = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(bytes)
+    }
+
+    #[inline(always)]
+    fn varint(&mut self) -> Option<u64> {
+        let first = *self.bytes.get(self.at)?;
+        if first < 0x80 {
+            self.at += 1;
+            return Some(first.into());
+        }
+        self.long_varint()
+    }
+
+    /// Times and offsets have up to eight bytes, which are taken in one step here; a loop over them would
+    /// cost more than all the rest of a record.
+    #[inline]
+    fn long_varint(&mut self) -> Option<u64> {
+        let Some(word) = self.bytes[self.at..].first_chunk::<8>() else {
+            return self.any_varint();
+        };
+        let word = u64::from_le_bytes(*word);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return self.any_varint();
+        }
+        self.at += ends.trailing_zeros() as usize / 8 + 1;
+        // What lies up to the first byte that ends a number, seven bits of each, pushed together.
+        let bits = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+        let bits = bits & 0x007f_007f_007f_007f | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
+        let bits = bits & 0x0000_3fff_0000_3fff | (bits & 0x3fff_0000_3fff_0000) >> 2;
+        Some(bits & 0x0fff_ffff | (bits & 0x0fff_ffff_0000_0000) >> 4)
+    }
+
+    #[cold]
+    fn any_varint(&mut self) -> Option<u64> {
+        let mut unread = &self.bytes[self.at..];
+        let number = decode_varint(&mut unread).ok()?;
+        self.at = self.bytes.len() - unread.len();
+        Some(number)
+    }
+
+    /// A later broker may send fields that this client does not know, but none of these with another wire
+    /// type. A known one with a tag that is longer than it need be is left to prost, too.
+    #[cold]
+    fn skip_unknown(&mut self, field: usize, known: &[u32]) -> Option<()> {
+        let mut unread = &self.bytes[field..];
+        let (number, wire_type) = decode_key(&mut unread).ok()?;
+        if known.contains(&number) {
+            return None;
+        }
+        skip_field(wire_type, number, &mut unread, DecodeContext::default()).ok()?;
+        self.at = self.bytes.len() - unread.len();
+        Some(())
+    }
 }

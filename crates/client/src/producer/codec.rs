@@ -10,18 +10,11 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
+use crate::records::tag;
+
 /// Field 1, length-delimited: `records` in `ProduceRequest`, and `produce` in
 /// `ProduceStreamRequest`.
 const FIELD_1: u8 = 0x0a;
-
-/// The fields of a record, each with its number and its wire type.
-const KEY: u8 = 1 << 3 | 2;
-const VALUE: u8 = 2 << 3 | 2;
-const HEADER: u8 = 3 << 3 | 2;
-const TIMESTAMP_MS: u8 = 4 << 3;
-const DELIVER_AT_MS: u8 = 5 << 3;
-const PRIORITY: u8 = 6 << 3;
-const OFFSET: u8 = 15 << 3;
 
 /// A record that is to become `0A len Record`.
 #[derive(Clone, Copy, Debug)]
@@ -50,22 +43,22 @@ impl<'a> Entry<'a> {
         run.reserve(self.len());
         put_head(run, FIELD_1, self.body_bytes);
         if let Some(key) = &record.key {
-            put_head(run, KEY, key.len());
+            put_head(run, tag::KEY, key.len());
             run.extend_from_slice(key);
         }
         if let Some(value) = &record.value {
-            put_head(run, VALUE, value.len());
+            put_head(run, tag::VALUE, value.len());
             run.extend_from_slice(value);
         }
         for header in &record.headers {
-            put_head(run, HEADER, header.encoded_len());
+            put_head(run, tag::HEADER, header.encoded_len());
             header.encode(run).expect("a Vec grows as needed");
         }
         for (tag, number) in [
-            (TIMESTAMP_MS, record.timestamp_ms),
-            (DELIVER_AT_MS, record.deliver_at_ms),
-            (PRIORITY, record.priority.into()),
-            (OFFSET, record.offset),
+            (tag::TIMESTAMP_MS, record.timestamp_ms),
+            (tag::DELIVER_AT_MS, record.deliver_at_ms),
+            (tag::PRIORITY, record.priority.into()),
+            (tag::OFFSET, record.offset),
         ] {
             if number != 0 {
                 run.push(tag);

@@ -65,6 +65,18 @@ fn records_may_lie_anywhere_between_the_other_fields() {
 }
 
 #[test]
+fn a_tag_may_be_longer_than_it_need_be() {
+    // The offset's, inside a record, and that of the record itself.
+    for message in [
+        &[0x0a, 3, 0x80 | 15 << 3, 0, 5][..],
+        &[0x8a, 0, 2, 15 << 3, 5],
+    ] {
+        let decoded = SubscribeResponse::decode(Bytes::copy_from_slice(message)).unwrap();
+        assert_eq!(offsets(&decoded), [5]);
+    }
+}
+
+#[test]
 fn fields_of_a_later_broker_are_left_out() {
     let mut message = response(0..2).encode_to_vec();
     encode_varint(99 << 3, &mut message);
