@@ -102,7 +102,7 @@ async fn consume(
                             "somebody else produces into this topic: a record is not of this measurement"
                         );
                     };
-                    latencies.record(Duration::from_nanos(now.saturating_sub(due)));
+                    latencies.record(Duration::from_nanos(now.saturating_sub(due)), 1);
                     came += 1;
                 }
             }
