@@ -59,6 +59,17 @@ struct State {
     taken_bytes: usize,
     /// How many wait for room.
     waiting: usize,
+    /// Set from when a batch is full until its sender has made way for the driver.
+    has_filled_batch: bool,
+}
+
+/// What became of a record that was to be added at once.
+enum Pushed {
+    Yes(Delivery),
+    /// It is the driver's turn.
+    NotYet,
+    /// Too much is unanswered, or others wait already.
+    NoRoom,
 }
 
 /// Batches that wait to be sent, in order, and the accounts of those that were answered.
@@ -112,13 +123,17 @@ impl Queue {
     /// Adds a record once there is room for it. Records that wait are taken in the order in which they
     /// came, so that a large one is not left behind. Cancelling it takes nothing.
     pub(super) async fn push(&self, entry: Entry<'_>) -> Result<Delivery> {
-        if let Some(delivery) = self.push_now(entry, false)? {
-            return Ok(delivery);
+        loop {
+            match self.push_now(entry, false)? {
+                Pushed::Yes(delivery) => return Ok(delivery),
+                Pushed::NotYet => tokio::task::yield_now().await,
+                Pushed::NoRoom => break,
+            }
         }
         let _waiting = Waiting::begin(self);
         let _turn = self.turn.lock().await;
         loop {
-            if let Some(delivery) = self.push_now(entry, true)? {
+            if let Pushed::Yes(delivery) = self.push_now(entry, true)? {
                 return Ok(delivery);
             }
             self.freed.notified().await;
@@ -126,10 +141,15 @@ impl Queue {
     }
 
     /// Adds a record if there is room for it, and nobody waits whose turn is before.
-    fn push_now(&self, entry: Entry<'_>, has_turn: bool) -> Result<Option<Delivery>> {
+    fn push_now(&self, entry: Entry<'_>, has_turn: bool) -> Result<Pushed> {
         let mut state = self.lock();
         if state.ended {
             return Err(not_sent());
+        }
+        // Whoever sends without end would keep the driver from the thread that they share until all of
+        // the room is taken, and the broker would wait for that long.
+        if std::mem::take(&mut state.has_filled_batch) && !has_turn {
+            return Ok(Pushed::NotYet);
         }
         let entry_bytes = entry.len();
         // A record that is larger takes all there is.
@@ -139,20 +159,20 @@ impl Queue {
             state.seal();
             drop(state);
             self.wake.notify_one();
-            return Ok(None);
+            return Ok(Pushed::NoRoom);
         }
         let full = |open: &OpenBatch, more: usize| {
             open.len() + more > self.bounds.batch_bytes
                 || open.record_count() >= self.bounds.batch_records
         };
-        let mut wake = false;
+        let (mut wake, mut filled) = (false, false);
         if state
             .open
             .as_ref()
             .is_some_and(|open| full(open, entry_bytes))
         {
             state.seal();
-            wake = true;
+            filled = true;
         }
         state.taken_bytes += room;
         let open = match &mut state.open {
@@ -167,13 +187,14 @@ impl Queue {
         let delivery = open.push(&entry, room);
         if full(open, 1) {
             state.seal();
-            wake = true;
+            filled = true;
         }
+        state.has_filled_batch |= filled;
         drop(state);
-        if wake {
+        if wake || filled {
             self.wake.notify_one();
         }
-        Ok(Some(delivery))
+        Ok(Pushed::Yes(delivery))
     }
 
     pub(super) async fn flush(&self) -> Result<()> {
