@@ -110,7 +110,7 @@ async fn measure(
     }
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Report::new("consume", target, &args.shape)
-        .consuming(args.consumers)
+        .consuming(args.consumers, args.topic.is_none())
         .records(records, bytes, seconds)
         .broker(broker.as_ref().and_then(BrokerProcess::cost)))
 }

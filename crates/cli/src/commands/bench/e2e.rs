@@ -65,6 +65,7 @@ async fn measure(
     Ok(Report::new("e2e", target, shape)
         .producing(shape)
         .records(produced.records, produced.bytes, produced.seconds)
+        .not_sent(produced.not_sent)
         .latency(
             "from when a record was due until a consumer had it",
             &latencies,

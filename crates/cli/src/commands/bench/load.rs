@@ -19,9 +19,9 @@ impl Load {
     pub(super) fn new(shape: &Shape) -> Self {
         let size = usize::try_from(shape.size).unwrap_or(0);
         Self {
-            value: noise(size),
+            value: forever(noise(size)),
             keys: (0..shape.keys)
-                .map(|key| Bytes::from(format!("key-{key}")))
+                .map(|key| forever(format!("key-{key}").into_bytes()))
                 .collect(),
         }
     }
@@ -59,8 +59,13 @@ pub(super) fn stamp(value: Option<&[u8]>) -> Option<u64> {
     Some(u64::from_be_bytes(*value?.first_chunk::<STAMP_BYTES>()?))
 }
 
+/// Bytes that are never given back: nothing is counted when records share them.
+fn forever(bytes: Vec<u8>) -> Bytes {
+    Bytes::from_static(bytes.leak())
+}
+
 /// Bytes without a pattern, the same every time (xorshift, G. Marsaglia, 2003).
-fn noise(len: usize) -> Bytes {
+fn noise(len: usize) -> Vec<u8> {
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut next = || {
         state ^= state << 13;

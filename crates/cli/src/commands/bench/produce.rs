@@ -41,6 +41,7 @@ pub(super) async fn run(global: &Global, args: ProduceArgs) -> Result<()> {
         Report::new("produce", &target, &args.shape)
             .producing(&args.shape)
             .records(produced.records, produced.bytes, produced.seconds)
+            .not_sent(produced.not_sent)
             .latency(latency_of(&args.shape), &produced.latencies)
             .broker(broker.as_ref().and_then(BrokerProcess::cost))
     });
@@ -85,6 +86,8 @@ pub(super) struct Produced {
     pub(super) records: u64,
     /// Of keys and values.
     pub(super) bytes: u64,
+    /// Records that were due when the time was over, and had not been sent.
+    pub(super) not_sent: u64,
     pub(super) seconds: f64,
     pub(super) latencies: Latencies,
 }
@@ -126,6 +129,7 @@ impl Work {
         let mut all = Produced {
             records: 0,
             bytes: 0,
+            not_sent: 0,
             seconds: 0.0,
             latencies: Latencies::new(),
         };
@@ -133,6 +137,7 @@ impl Work {
             let sent = ended.context("a producer has panicked")??;
             all.records += sent.records;
             all.bytes += sent.bytes;
+            all.not_sent += sent.not_sent;
             all.latencies.add(&sent.latencies);
         }
         all.seconds = begun.elapsed().as_secs_f64();
@@ -188,6 +193,7 @@ impl Work {
             }
         };
         let (records, bytes) = (sending.records, sending.bytes);
+        let not_sent = sending.not_sent();
         // No more acks are to be collected.
         drop(sending);
         // The ack that failed says why, where sending only says that it cannot go on.
@@ -198,6 +204,7 @@ impl Work {
         Ok(Sent {
             records,
             bytes,
+            not_sent,
             latencies: latencies?,
         })
     }
@@ -207,5 +214,6 @@ impl Work {
 struct Sent {
     records: u64,
     bytes: u64,
+    not_sent: u64,
     latencies: Latencies,
 }

@@ -131,6 +131,16 @@ impl Sending {
             && time.is_none_or(|time| now.saturating_duration_since(self.begun) < time)
     }
 
+    /// How many records were due and are not sent, since the time was over.
+    pub(super) fn not_sent(&self) -> u64 {
+        match self.work.shape.rate {
+            Some(_) if !self.failed && !self.work.stop.is_asked() => {
+                self.records_max.saturating_sub(self.records)
+            }
+            _ => 0,
+        }
+    }
+
     async fn send(&mut self, producer: &Producer, due: Instant) -> Result<Waited> {
         let producers = u64::from(self.work.shape.producers);
         let number = self.records * producers + u64::from(self.number);
