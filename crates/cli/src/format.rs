@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::str::FromStr;
 
-use flowstone_client::Record;
+use flowstone_client::RecordRef;
 
 /// A parsed template, such as `%o %k: %s\n`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,7 +133,7 @@ impl Template {
         out: &mut impl Write,
         topic: &str,
         partition: i32,
-        record: &Record,
+        record: &RecordRef<'_>,
     ) -> io::Result<()> {
         for piece in &self.pieces {
             match piece {
@@ -141,10 +141,10 @@ impl Template {
                 Piece::Topic => out.write_all(topic.as_bytes())?,
                 Piece::Partition => write!(out, "{partition}")?,
                 Piece::Offset => write!(out, "{}", record.offset)?,
-                Piece::Key => out.write_all(record.key.as_deref().unwrap_or_default())?,
-                Piece::KeyLength => write_length(out, record.key.as_deref())?,
-                Piece::Value => out.write_all(record.value.as_deref().unwrap_or_default())?,
-                Piece::ValueLength => write_length(out, record.value.as_deref())?,
+                Piece::Key => out.write_all(record.key.unwrap_or_default())?,
+                Piece::KeyLength => write_length(out, record.key)?,
+                Piece::Value => out.write_all(record.value.unwrap_or_default())?,
+                Piece::ValueLength => write_length(out, record.value)?,
                 Piece::Timestamp => write!(out, "{}", record.timestamp_ms)?,
                 Piece::Headers => write_headers(out, record)?,
             }
@@ -160,14 +160,14 @@ fn write_length(out: &mut impl Write, bytes: Option<&[u8]>) -> io::Result<()> {
     }
 }
 
-fn write_headers(out: &mut impl Write, record: &Record) -> io::Result<()> {
-    for (number, header) in record.headers.iter().enumerate() {
+fn write_headers(out: &mut impl Write, record: &RecordRef<'_>) -> io::Result<()> {
+    for (number, header) in record.headers.into_iter().enumerate() {
         if number > 0 {
             out.write_all(b",")?;
         }
         out.write_all(header.key.as_bytes())?;
         out.write_all(b"=")?;
-        out.write_all(&header.value)?;
+        out.write_all(header.value)?;
     }
     Ok(())
 }

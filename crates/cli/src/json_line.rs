@@ -9,7 +9,7 @@ use std::io::{self, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use flowstone_client::Record;
+use flowstone_client::{Headers, RecordRef};
 use serde::Serialize;
 use serde::ser::{SerializeMap, SerializeSeq, Serializer};
 
@@ -18,7 +18,7 @@ pub(crate) fn write(
     out: &mut impl Write,
     topic: &str,
     partition: i32,
-    record: &Record,
+    record: &RecordRef<'_>,
 ) -> io::Result<()> {
     let line = Line {
         topic,
@@ -32,7 +32,7 @@ pub(crate) fn write(
 struct Line<'a> {
     topic: &'a str,
     partition: i32,
-    record: &'a Record,
+    record: &'a RecordRef<'a>,
 }
 
 impl Serialize for Line<'_> {
@@ -44,14 +44,10 @@ impl Serialize for Line<'_> {
         map.serialize_entry("offset", &record.offset)?;
         map.serialize_entry("ts", &record.timestamp_ms)?;
         if !record.headers.is_empty() {
-            map.serialize_entry("headers", &Headers(record))?;
+            map.serialize_entry("headers", &HeaderList(record.headers))?;
         }
-        bytes_entry(&mut map, ["key", "key_base64"], record.key.as_deref())?;
-        bytes_entry(
-            &mut map,
-            ["payload", "payload_base64"],
-            record.value.as_deref(),
-        )?;
+        bytes_entry(&mut map, ["key", "key_base64"], record.key)?;
+        bytes_entry(&mut map, ["payload", "payload_base64"], record.value)?;
         map.end()
     }
 }
@@ -68,17 +64,17 @@ fn bytes_entry<M: SerializeMap>(
     }
 }
 
-struct Headers<'a>(&'a Record);
+struct HeaderList<'a>(Headers<'a>);
 
-impl Serialize for Headers<'_> {
+impl Serialize for HeaderList<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut seq = serializer.serialize_seq(Some(self.0.headers.len() * 2))?;
-        for header in &self.0.headers {
-            seq.serialize_element(&header.key)?;
-            match std::str::from_utf8(&header.value) {
+        let mut seq = serializer.serialize_seq(None)?;
+        for header in self.0 {
+            seq.serialize_element(header.key)?;
+            match std::str::from_utf8(header.value) {
                 Ok(text) => seq.serialize_element(text)?,
                 Err(_) => seq.serialize_element(&Base64 {
-                    base64: STANDARD.encode(&header.value),
+                    base64: STANDARD.encode(header.value),
                 })?,
             }
         }
@@ -93,13 +89,16 @@ struct Base64 {
 
 #[cfg(test)]
 mod tests {
-    use flowstone_client::Header;
+    use flowstone_client::{Header, Record, Records};
 
     use super::*;
 
     fn line(record: &Record) -> String {
         let mut out = Vec::new();
-        write(&mut out, "visits", 3, record).unwrap();
+        let records: Records = [record.clone()].into_iter().collect();
+        for record in &records {
+            write(&mut out, "visits", 3, &record).unwrap();
+        }
         String::from_utf8(out).unwrap()
     }
 

@@ -16,6 +16,7 @@ mod progress;
 mod signals;
 mod units;
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -23,6 +24,16 @@ use flowstone_disk::{open_files_limit, raise_open_files_limit};
 
 /// With fewer open files the runtime itself cannot start, and would say so by a panic.
 const OPEN_FILES_LEAST: u64 = 32;
+
+/// A broker has all processors. What talks to one leaves half of them to it, as both are often on one
+/// machine; on two processors a producer in one thread also costs a fifth less than in two.
+fn worker_threads(cli: &args::Cli) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    match cli.command {
+        args::Command::Serve(_) => processors,
+        _ => processors.div_ceil(2),
+    }
+}
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
@@ -35,6 +46,7 @@ fn main() -> ExitCode {
         ));
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads(&cli))
         .enable_all()
         .build()
     {

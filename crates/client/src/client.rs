@@ -9,6 +9,7 @@ use flowstone_proto::v1::group_service_client::GroupServiceClient;
 use flowstone_proto::v1::log_service_client::LogServiceClient;
 use flowstone_proto::v1::topic_service_client::TopicServiceClient;
 use tokio::time::Instant;
+use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
@@ -120,13 +121,8 @@ impl Client {
     }
 
     /// A connection of its own, for a stream.
-    pub(crate) fn stream_channel(&self) -> Channel {
-        self.transport.connect_lazy()
-    }
-
-    /// The log service over a connection of its own.
-    pub(crate) fn stream_log(&self) -> LogServiceClient<Channel> {
-        log_service(self.stream_channel())
+    pub(crate) fn stream_grpc(&self) -> Grpc<Channel> {
+        Grpc::new(self.transport.connect_lazy()).max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 
     pub(crate) fn cluster_service(&self) -> ClusterServiceClient<Channel> {
@@ -134,7 +130,7 @@ impl Client {
     }
 
     pub(crate) fn log(&self) -> LogServiceClient<Channel> {
-        log_service(self.channel.clone())
+        LogServiceClient::new(self.channel.clone()).max_decoding_message_size(RESPONSE_BYTES_MAX)
     }
 
     pub(crate) fn topics(&self) -> TopicServiceClient<Channel> {
@@ -214,10 +210,6 @@ impl Client {
             )),
         }
     }
-}
-
-fn log_service(channel: Channel) -> LogServiceClient<Channel> {
-    LogServiceClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
 }
 
 fn normalize(endpoint: &str) -> Result<String> {

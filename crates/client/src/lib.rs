@@ -15,7 +15,9 @@
 //! let mut visits = client.subscribe("visits").start(Start::Earliest).stop(Stop::CurrentEnd).open().await?;
 //! while let Some(event) = visits.next().await {
 //!     if let Event::Records(batch) = event? {
-//!         println!("{} records of partition {}", batch.records.len(), batch.partition());
+//!         for record in &batch.records {
+//!             println!("{}: {:?}", record.offset, record.value);
+//!         }
 //!     }
 //! }
 //! # Ok(())
@@ -46,7 +48,8 @@
 //! ```
 //!
 //! Topics, cursors and records are the messages of the API themselves, so numbers have the
-//! types they have on the wire: partitions are `i32`, offsets are `i64`.
+//! types they have on the wire: partitions are `i32`, offsets are `i64`. Records that were received
+//! are not even decoded: a [`RecordRef`] has the fields of a [`Record`] and borrows them.
 
 mod backoff;
 mod calls;
@@ -56,6 +59,7 @@ mod group;
 mod position;
 mod produce;
 mod producer;
+mod records;
 mod subscription;
 
 pub use client::{Client, ClientOptions};
@@ -63,6 +67,7 @@ pub use error::{Error, reason};
 pub use group::{ResetOffsets, ResetTarget};
 pub use position::{Start, Stop, timestamp_from_ms, timestamp_to_ms};
 pub use producer::{Appended, Delivery, Producer, ProducerBuilder, ProducerTotals};
+pub use records::{HeaderRef, Headers, HeadersIter, RecordRef, Records, RecordsIter};
 pub use subscription::{Batch, Event, PartitionError, SubscribeBuilder, Subscription};
 
 pub use flowstone_proto::v1::{

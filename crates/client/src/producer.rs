@@ -2,6 +2,7 @@
 
 mod batch;
 mod codec;
+mod delivery;
 mod driver;
 mod queue;
 
@@ -9,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flowstone_proto::v1 as proto;
-use prost::Message;
 use tokio::task::JoinHandle;
 use tonic::Code;
 use uuid::Uuid;
 
-pub use batch::{Appended, Delivery};
+use codec::Entry;
+pub use delivery::{Appended, Delivery};
 use driver::{Driver, Identity, Repeat, RequestShape};
 pub use queue::ProducerTotals;
 use queue::{Bounds, Queue};
@@ -308,15 +309,13 @@ impl Producer {
     /// `RECORD_TOO_LARGE` for a record that the broker would refuse. Nothing was sent then, and
     /// the producer goes on.
     pub async fn send(&self, record: proto::Record) -> Result<Delivery> {
-        let body_bytes = record.encoded_len();
-        let entry_bytes = codec::entry_len(body_bytes);
+        let entry = Entry::new(&record);
         let bounds = self.queue.bounds();
-        if body_bytes > bounds.record_bytes_max || entry_bytes > bounds.run_bytes_max {
+        if entry.body_bytes > bounds.record_bytes_max || entry.len() > bounds.run_bytes_max {
             let limit = bounds.record_bytes_max.min(bounds.run_bytes_max);
-            return Err(self.too_large(body_bytes, limit));
+            return Err(self.too_large(entry.body_bytes, limit));
         }
-        let permits = self.queue.reserve(entry_bytes).await?;
-        self.queue.push(&record, entry_bytes, permits)
+        self.queue.push(entry).await
     }
 
     /// Sends what is waiting and waits until everything sent so far is answered.

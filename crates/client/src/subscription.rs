@@ -1,5 +1,6 @@
 //! A subscription: a stream of batches that survives lost connections.
 
+mod codec;
 mod plan;
 mod reader;
 
@@ -13,7 +14,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::{Client, Error, Result, Start, Stop, reason};
+use crate::{Client, Error, Records, Result, Start, Stop, reason};
 use plan::Plan;
 use reader::Reader;
 
@@ -37,7 +38,7 @@ pub enum Event {
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// In the order of their offsets; never empty.
-    pub records: Vec<proto::Record>,
+    pub records: Records,
     /// Commit this once the records are processed, or resume from it.
     pub cursor: proto::Cursor,
     /// The end of what may be read of the partition, exclusive, when the batch was sent.

@@ -9,6 +9,7 @@ mod load;
 mod pace;
 mod produce;
 mod report;
+mod sending;
 mod target;
 
 use anyhow::Result;

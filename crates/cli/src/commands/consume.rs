@@ -8,9 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Error, Result};
 use clap::Args;
-use flowstone_client::{
-    Batch, Client, Event, PartitionError, Start, SubscribeBuilder, Subscription,
-};
+use flowstone_client::{Client, Event, PartitionError, Start, SubscribeBuilder, Subscription};
 
 use crate::args::{Global, Switch};
 use crate::connection::{connect, retry_streams_for};
@@ -255,11 +253,6 @@ fn warn(progress: &Progress, problem: &PartitionError) {
         "warning: partition {partition}: {}",
         problem.error
     ));
-}
-
-/// How many records of a batch lie before an offset.
-fn before(batch: &Batch, end: i64) -> usize {
-    batch.records.partition_point(|record| record.offset < end)
 }
 
 #[cfg(test)]

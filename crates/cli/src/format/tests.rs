@@ -1,6 +1,6 @@
 //! Templates and what they print.
 
-use flowstone_client::Header;
+use flowstone_client::{Header, Record, Records};
 
 use super::*;
 
@@ -28,7 +28,10 @@ fn record() -> Record {
 fn print(template: &str, record: &Record) -> Vec<u8> {
     let mut out = Vec::new();
     let template: Template = template.parse().unwrap();
-    template.write(&mut out, "visits", 3, record).unwrap();
+    let records: Records = [record.clone()].into_iter().collect();
+    for record in &records {
+        template.write(&mut out, "visits", 3, &record).unwrap();
+    }
     out
 }
 

@@ -3,28 +3,79 @@
 //! The records of a request are its field 1, a run of `0A len Record`, so a run that grew record
 //! by record is the request once the fields after it are appended.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 use flowstone_proto::v1 as proto;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
+use crate::records::tag;
+
 /// Field 1, length-delimited: `records` in `ProduceRequest`, and `produce` in
 /// `ProduceStreamRequest`.
 const FIELD_1: u8 = 0x0a;
 
-/// The length of `0A len Record` for a record of `body_bytes`.
-pub(super) fn entry_len(body_bytes: usize) -> usize {
-    1 + encoded_len_varint(body_bytes as u64) + body_bytes
+/// A record that is to become `0A len Record`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) record: &'a proto::Record,
+    /// Of the record alone.
+    pub(super) body_bytes: usize,
 }
 
-/// Appends `0A len Record`.
-pub(super) fn put_entry(run: &mut BytesMut, record: &proto::Record) {
-    run.put_u8(FIELD_1);
-    record
-        .encode_length_delimited(run)
-        .expect("a BytesMut grows as needed");
+impl<'a> Entry<'a> {
+    pub(super) fn new(record: &'a proto::Record) -> Self {
+        Self {
+            record,
+            body_bytes: record.encoded_len(),
+        }
+    }
+
+    /// With what stands before it.
+    pub(super) fn len(&self) -> usize {
+        entry_len(self.body_bytes)
+    }
+
+    /// Appends the bytes that prost would, without counting references and lengths again.
+    pub(super) fn put(&self, run: &mut Vec<u8>) {
+        let record = self.record;
+        run.reserve(self.len());
+        put_head(run, FIELD_1, self.body_bytes);
+        if let Some(key) = &record.key {
+            put_head(run, tag::KEY, key.len());
+            run.extend_from_slice(key);
+        }
+        if let Some(value) = &record.value {
+            put_head(run, tag::VALUE, value.len());
+            run.extend_from_slice(value);
+        }
+        for header in &record.headers {
+            put_head(run, tag::HEADER, header.encoded_len());
+            header.encode(run).expect("a Vec grows as needed");
+        }
+        for (tag, number) in [
+            (tag::TIMESTAMP_MS, record.timestamp_ms),
+            (tag::DELIVER_AT_MS, record.deliver_at_ms),
+            (tag::PRIORITY, record.priority.into()),
+            (tag::OFFSET, record.offset),
+        ] {
+            if number != 0 {
+                run.push(tag);
+                encode_varint(number as u64, run);
+            }
+        }
+    }
+}
+
+fn put_head(run: &mut Vec<u8>, tag: u8, len: usize) {
+    run.push(tag);
+    encode_varint(len as u64, run);
+}
+
+/// The length of an embedded message in field 1.
+fn entry_len(body_bytes: usize) -> usize {
+    1 + encoded_len_varint(body_bytes as u64) + body_bytes
 }
 
 /// The fields of a `ProduceRequest` after its records.
@@ -122,14 +173,28 @@ mod tests {
                 ..proto::Record::default()
             },
             proto::Record::default(),
+            proto::Record {
+                value: Some("".into()),
+                headers: ["", "source"]
+                    .map(|key| proto::Header {
+                        key: key.into(),
+                        value: "till".into(),
+                    })
+                    .to_vec(),
+                timestamp_ms: -1,
+                deliver_at_ms: i64::MAX,
+                priority: -1,
+                offset: 1,
+                ..proto::Record::default()
+            },
         ];
-        let mut run = BytesMut::new();
+        let mut raw = Vec::new();
         for record in &records {
-            let before = run.len();
-            put_entry(&mut run, record);
-            assert_eq!(run.len() - before, entry_len(record.encoded_len()));
+            let before = raw.len();
+            let entry = Entry::new(record);
+            entry.put(&mut raw);
+            assert_eq!(raw.len() - before, entry.len());
         }
-        let mut raw = run.to_vec();
         let producer = proto::Producer {
             id: "till-4".into(),
             epoch: 3,

@@ -14,11 +14,11 @@ use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::client::Grpc;
 use tonic::{Code, Request, Status, Streaming};
 
-use super::batch::{Batch, Placement};
+use super::batch::Batch;
 use super::codec::{self, ProduceCodec, RawRequest};
+use super::delivery::Placement;
 use super::queue::Queue;
 use crate::backoff::Backoff;
 use crate::{Client, Error, reason};
@@ -386,7 +386,7 @@ impl Answers {
         let requests = UnboundedReceiverStream::new(requests).inspect(move |_| {
             taken.fetch_add(1, Ordering::Release);
         });
-        let mut grpc = Grpc::new(client.stream_channel());
+        let mut grpc = client.stream_grpc();
         Self::Opening(Box::pin(async move {
             grpc.ready()
                 .await

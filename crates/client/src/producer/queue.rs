@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flowstone_proto::v1 as proto;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::batch::{Batch, Delivery, OpenBatch, Placement, producer_ended};
+use super::batch::{Batch, OpenBatch};
+use super::codec::Entry;
+use super::delivery::{Delivery, Placement, producer_ended};
 use crate::{Error, Result, reason};
 
 /// How large things may grow.
@@ -54,6 +55,21 @@ struct State {
     /// Batches tend to be as large as the one before; so is their first allocation.
     capacity: usize,
     first_error: Option<Error>,
+    /// How much of the room is taken: by what is collected, ready, or unanswered.
+    taken_bytes: usize,
+    /// How many wait for room.
+    waiting: usize,
+    /// Set from when a batch is full until its sender has made way for the driver.
+    has_filled_batch: bool,
+}
+
+/// What became of a record that was to be added at once.
+enum Pushed {
+    Yes(Delivery),
+    /// It is the driver's turn.
+    NotYet,
+    /// Too much is unanswered, or others wait already.
+    NoRoom,
 }
 
 /// Batches that wait to be sent, in order, and the accounts of those that were answered.
@@ -63,9 +79,12 @@ pub(super) struct Queue {
     state: Mutex<State>,
     /// Tells the driver that there is something to look at.
     wake: Notify,
-    /// A permit for each byte that may still be taken.
-    room: Semaphore,
+    /// How many bytes may be unanswered.
     room_bytes: usize,
+    /// Of those who wait for room, one looks for it at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// Tells that one of room, or of the end.
+    freed: Notify,
     /// How many batches were answered. They are answered in the order in which they were begun.
     answered: watch::Sender<u64>,
     has_failed: AtomicBool,
@@ -78,7 +97,6 @@ pub(super) struct Queue {
 impl Queue {
     /// The first record is counted as the one behind `before` others.
     pub(super) fn new(bounds: Bounds, in_flight_bytes: usize, before: i64) -> Self {
-        let room_bytes = in_flight_bytes.clamp(1, u32::MAX as usize);
         Self {
             bounds,
             state: Mutex::new(State {
@@ -86,8 +104,9 @@ impl Queue {
                 ..State::default()
             }),
             wake: Notify::new(),
-            room: Semaphore::new(room_bytes),
-            room_bytes,
+            room_bytes: in_flight_bytes.max(1),
+            turn: tokio::sync::Mutex::new(()),
+            freed: Notify::new(),
             answered: watch::Sender::new(0),
             has_failed: AtomicBool::new(false),
             acknowledged_records: AtomicU64::new(0),
@@ -101,50 +120,61 @@ impl Queue {
         &self.bounds
     }
 
-    /// Waits for room for that many bytes and answers with the permits that it took: all there
-    /// are for a record that is larger. Cancelling it takes nothing.
-    pub(super) async fn reserve(&self, bytes: usize) -> Result<usize> {
-        let permits = bytes.min(self.room_bytes);
-        let wanted = u32::try_from(permits).expect("there are no more permits than that");
-        if let Ok(permit) = self.room.try_acquire_many(wanted) {
-            permit.forget();
-            return Ok(permits);
+    /// Adds a record once there is room for it. Records that wait are taken in the order in which they
+    /// came, so that a large one is not left behind. Cancelling it takes nothing.
+    pub(super) async fn push(&self, entry: Entry<'_>) -> Result<Delivery> {
+        loop {
+            match self.push_now(entry, false)? {
+                Pushed::Yes(delivery) => return Ok(delivery),
+                Pushed::NotYet => tokio::task::yield_now().await,
+                Pushed::NoRoom => break,
+            }
         }
-        // What is collected so far must go out, or the room that it takes is never given back.
-        self.seal();
-        let permit = self
-            .room
-            .acquire_many(wanted)
-            .await
-            .map_err(|_| not_sent())?;
-        permit.forget();
-        Ok(permits)
+        let _waiting = Waiting::begin(self);
+        let _turn = self.turn.lock().await;
+        loop {
+            if let Pushed::Yes(delivery) = self.push_now(entry, true)? {
+                return Ok(delivery);
+            }
+            self.freed.notified().await;
+        }
     }
 
-    /// Adds a record for which there is room.
-    pub(super) fn push(
-        &self,
-        record: &proto::Record,
-        entry_bytes: usize,
-        permits: usize,
-    ) -> Result<Delivery> {
+    /// Adds a record if there is room for it, and nobody waits whose turn is before.
+    fn push_now(&self, entry: Entry<'_>, has_turn: bool) -> Result<Pushed> {
         let mut state = self.lock();
         if state.ended {
             return Err(not_sent());
+        }
+        // Whoever sends without end would keep the driver from the thread that they share until all of
+        // the room is taken, and the broker would wait for that long.
+        if std::mem::take(&mut state.has_filled_batch) && !has_turn {
+            return Ok(Pushed::NotYet);
+        }
+        let entry_bytes = entry.len();
+        // A record that is larger takes all there is.
+        let room = entry_bytes.min(self.room_bytes);
+        if state.waiting > 0 && !has_turn || state.taken_bytes + room > self.room_bytes {
+            // What is collected so far must go out, or the room that it takes is never given back.
+            state.seal();
+            drop(state);
+            self.wake.notify_one();
+            return Ok(Pushed::NoRoom);
         }
         let full = |open: &OpenBatch, more: usize| {
             open.len() + more > self.bounds.batch_bytes
                 || open.record_count() >= self.bounds.batch_records
         };
-        let mut wake = false;
+        let (mut wake, mut filled) = (false, false);
         if state
             .open
             .as_ref()
             .is_some_and(|open| full(open, entry_bytes))
         {
             state.seal();
-            wake = true;
+            filled = true;
         }
+        state.taken_bytes += room;
         let open = match &mut state.open {
             Some(open) => open,
             None => {
@@ -154,22 +184,17 @@ impl Queue {
                 state.open.insert(OpenBatch::new(capacity))
             }
         };
-        let delivery = open.push(record, permits);
+        let delivery = open.push(&entry, room);
         if full(open, 1) {
             state.seal();
-            wake = true;
+            filled = true;
         }
+        state.has_filled_batch |= filled;
         drop(state);
-        if wake {
+        if wake || filled {
             self.wake.notify_one();
         }
-        Ok(delivery)
-    }
-
-    /// Makes what is collected ready to be sent.
-    fn seal(&self) {
-        self.lock().seal();
-        self.wake.notify_one();
+        Ok(Pushed::Yes(delivery))
     }
 
     pub(super) async fn flush(&self) -> Result<()> {
@@ -232,7 +257,7 @@ impl Queue {
     pub(super) fn answer(&self, batch: Batch, answer: Result<Placement>) {
         let records = u64::from(batch.record_count);
         let bytes = batch.run.len();
-        let permits = batch.permits;
+        let room = batch.room;
         match &answer {
             Ok(_) => {
                 self.acknowledged_records
@@ -251,9 +276,19 @@ impl Queue {
                 self.has_failed.store(true, Ordering::Relaxed);
             }
         }
-        batch.resolve(answer.map(Arc::new));
-        self.room.add_permits(permits);
+        batch.resolve(answer);
+        self.give_back(room);
         self.answered.send_modify(|answered| *answered += 1);
+    }
+
+    fn give_back(&self, room: usize) {
+        let mut state = self.lock();
+        state.taken_bytes -= room;
+        let wanted = state.waiting > 0;
+        drop(state);
+        if wanted {
+            self.freed.notify_one();
+        }
     }
 
     /// The driver has ended: nothing that is still here will ever be answered.
@@ -272,7 +307,7 @@ impl Queue {
             };
             self.answer(batch, Err(error));
         }
-        self.room.close();
+        self.freed.notify_one();
     }
 
     pub(super) fn failure(&self) -> Option<Error> {
@@ -294,6 +329,22 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code that can panic halfway through a change runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who waits for room.
+struct Waiting<'a>(&'a Queue);
+
+impl<'a> Waiting<'a> {
+    fn begin(queue: &'a Queue) -> Self {
+        queue.lock().waiting += 1;
+        Self(queue)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
     }
 }
 

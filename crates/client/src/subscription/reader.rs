@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use flowstone_proto::v1 as proto;
+use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::{Code, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
+use super::codec::{SubscribeCodec, SubscribeResponse};
 use super::plan::Plan;
 use super::{Batch, Event, PartitionError};
 use crate::backoff::Backoff;
 use crate::{Client, Error, Result, reason};
+
+const SUBSCRIBE: &str = "/flowstone.v1.LogService/Subscribe";
 
 /// Of an idle stream, where the broker does not tell.
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -22,7 +26,7 @@ pub(super) struct Reader {
     plan: Plan,
     silence_max: Duration,
     retry_for: Option<Duration>,
-    stream: Option<Streaming<proto::SubscribeResponse>>,
+    stream: Option<Streaming<SubscribeResponse>>,
     /// When the broker was last heard.
     heard: Instant,
     backoff: Backoff,
@@ -104,8 +108,16 @@ impl Reader {
     async fn connect(&mut self) -> Result<()> {
         let request = self.plan.request();
         // A new connection, as the old one may be dead without a word.
-        let mut log = self.client.stream_log();
-        let opened = tokio::time::timeout(self.silence_max, log.subscribe(request)).await;
+        let mut grpc = self.client.stream_grpc();
+        let opening = async {
+            grpc.ready()
+                .await
+                .map_err(|error| Status::from_error(error.into()))?;
+            let path = PathAndQuery::from_static(SUBSCRIBE);
+            grpc.server_streaming(Request::new(request), path, SubscribeCodec)
+                .await
+        };
+        let opened = tokio::time::timeout(self.silence_max, opening).await;
         let response = match opened {
             Ok(response) => response.map_err(|status| self.client.error(&status))?,
             Err(_) => return Err(self.silent()),
@@ -143,7 +155,11 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, response: proto::SubscribeResponse) -> Received {
+    fn take(&mut self, response: SubscribeResponse) -> Received {
+        let SubscribeResponse {
+            records,
+            fields: response,
+        } = response;
         let cursor = response.cursor;
         if let Some(status) = response.error {
             let cursor = cursor.unwrap_or_default();
@@ -157,9 +173,9 @@ impl Reader {
             return Received::Event(Box::new(Event::Assignment(assignment)));
         }
         match cursor {
-            Some(cursor) if !response.records.is_empty() => {
+            Some(cursor) if !records.is_empty() => {
                 let batch = Batch {
-                    records: response.records,
+                    records,
                     cursor,
                     high_watermark: response.high_watermark,
                 };

@@ -215,6 +215,45 @@ async fn sending_waits_while_too_much_is_unanswered() {
 }
 
 #[tokio::test]
+async fn a_large_record_that_waits_is_not_overtaken_by_small_ones() {
+    let broker = Broker::start().await;
+    broker.close_gate().await;
+    let producer = broker.client().producer("visits").in_flight_bytes(1000);
+    let producer = producer.build().await.unwrap();
+    let first = producer.send(record("x".repeat(400))).await.unwrap();
+    let mut large = Box::pin(producer.send(record("y".repeat(900))));
+    assert!(large.as_mut().now_or_never().is_none());
+    let mut small = Box::pin(producer.send(record("small")));
+    assert!(small.as_mut().now_or_never().is_none(), "there is room");
+    // One that gives up waiting holds up nobody.
+    let mut given_up = Box::pin(producer.send(record("given up")));
+    assert!(given_up.as_mut().now_or_never().is_none());
+    drop(given_up);
+    broker.open_gate();
+    first.await.unwrap();
+    let (large, small) = tokio::join!(large, small);
+    let (large, small) = (large.unwrap().await, small.unwrap().await);
+    assert_eq!(large.unwrap().offset, 1);
+    assert_eq!(small.unwrap().offset, 2);
+    producer.close().await.unwrap();
+    assert_eq!(broker.appended().len(), 3);
+}
+
+/// The test has one thread.
+#[tokio::test]
+async fn requests_leave_while_more_records_are_sent_on_the_same_thread() {
+    let broker = Broker::start().await;
+    let producer = broker.client().producer("visits").batch_bytes(100);
+    let producer = producer.build().await.unwrap();
+    for number in 0..2000 {
+        producer.send(record(format!("{number}"))).await.unwrap();
+    }
+    assert!(!broker.state().request_sizes.is_empty());
+    producer.close().await.unwrap();
+    assert_eq!(broker.appended().len(), 2000);
+}
+
+#[tokio::test]
 async fn a_broker_that_never_answers_is_given_up() {
     let broker = Broker::start().await;
     broker.close_gate().await;

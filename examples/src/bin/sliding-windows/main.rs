@@ -166,8 +166,8 @@ impl Output {
         let new = batch.records.iter().filter(|r| r.offset >= self.counted_to);
         let mut counts: BTreeMap<(Vec<u8>, i64), u64> = BTreeMap::new();
         for record in new {
-            let client = record.key.as_deref().unwrap_or_default();
-            for window in windows.of_line(record.value.as_deref().unwrap_or_default()) {
+            let client = record.key.unwrap_or_default();
+            for window in windows.of_line(record.value.unwrap_or_default()) {
                 *counts.entry((client.to_vec(), window)).or_default() += 1;
             }
         }

@@ -1,10 +1,11 @@
 //! `flowstone bench consume`: a topic is read from its start to its end.
 
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use flowstone_client::{Client, Event, Record, Start, Stop as StopAt};
+use flowstone_client::{Client, Event, RecordRef, Start, Stop as StopAt};
 use tokio::task::JoinSet;
 
 use super::args::{Bounds, ConsumeArgs};
@@ -109,13 +110,14 @@ async fn measure(
     }
     let seconds = begun.elapsed().as_secs_f64();
     Ok(Report::new("consume", target, &args.shape)
-        .consuming(args.consumers)
+        .consuming(args.consumers, args.topic.is_none())
         .records(records, bytes, seconds)
         .broker(broker.as_ref().and_then(BrokerProcess::cost)))
 }
 
-/// Bytes of key and value.
-fn size(record: &Record) -> u64 {
-    let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
-    (len(&record.key) + len(&record.value)) as u64
+/// Bytes of key and value, of a record that is read whole, as a consumer would that uses all of it.
+fn size(record: RecordRef<'_>) -> u64 {
+    let record = black_box(record);
+    let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+    (len(record.key) + len(record.value)) as u64
 }

@@ -65,6 +65,7 @@ async fn measure(
     Ok(Report::new("e2e", target, shape)
         .producing(shape)
         .records(produced.records, produced.bytes, produced.seconds)
+        .not_sent(produced.not_sent)
         .latency(
             "from when a record was due until a consumer had it",
             &latencies,
@@ -97,12 +98,12 @@ async fn consume(
             Event::Records(batch) => {
                 let now = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 for record in &batch.records {
-                    let Some(due) = stamp(record) else {
+                    let Some(due) = stamp(record.value) else {
                         bail!(
                             "somebody else produces into this topic: a record is not of this measurement"
                         );
                     };
-                    latencies.record(Duration::from_nanos(now.saturating_sub(due)));
+                    latencies.record(Duration::from_nanos(now.saturating_sub(due)), 1);
                     came += 1;
                 }
             }

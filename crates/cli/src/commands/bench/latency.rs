@@ -19,9 +19,10 @@ impl Latencies {
         Self(Histogram::new_with_bounds(1, longest, DIGITS).expect("these bounds are allowed"))
     }
 
-    pub(super) fn record(&mut self, latency: Duration) {
+    /// So many records took as long.
+    pub(super) fn record(&mut self, latency: Duration, records: u64) {
         let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-        self.0.saturating_record(nanos);
+        self.0.saturating_record_n(nanos, records);
     }
 
     pub(super) fn add(&mut self, other: &Self) {
@@ -59,8 +60,8 @@ mod tests {
     fn quantiles_are_those_of_all_that_was_recorded() {
         let (mut one, mut other) = (Latencies::new(), Latencies::new());
         for ms in 1..=500 {
-            one.record(Duration::from_millis(ms));
-            other.record(Duration::from_millis(ms + 500));
+            one.record(Duration::from_millis(ms), 1);
+            other.record(Duration::from_millis(ms + 500), 1);
         }
         one.add(&other);
         let quantiles = one.quantiles();

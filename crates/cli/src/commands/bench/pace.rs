@@ -28,14 +28,12 @@ impl Pace {
     pub(super) fn due(&self, record: u64) -> Instant {
         self.begun + self.first + Duration::from_secs_f64(record as f64 / self.rate)
     }
+}
 
-    /// Sleeps until a record is due, and not at all when that time is past. Blocks: the timers of an
-    /// async runtime are as coarse as the latencies that are measured.
-    pub(super) fn wait_for(&self, record: u64) -> Instant {
-        let due = self.due(record);
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        due
-    }
+/// Sleeps until a record is due, and not at all when that time is past. Blocks: the timers of an async
+/// runtime are as coarse as the latencies that are measured.
+pub(super) fn sleep_until(due: Instant) {
+    thread::sleep(due.saturating_duration_since(Instant::now()));
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use flowstone_client::{Acks, Client, Delivery, Producer};
-use tokio::sync::mpsc;
+use flowstone_client::{Acks, Client, Producer};
+use tokio::runtime::Handle;
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::args::{Bounds, ProduceArgs, Shape};
@@ -15,14 +15,12 @@ use super::load::Load;
 use super::output;
 use super::pace::Pace;
 use super::report::Report;
+use super::sending::{Sending, collect};
 use super::target::Target;
 use crate::args::Global;
 use crate::connection::{connect, retry_streams_for};
 use crate::progress::Progress;
 use crate::signals::Stop;
-
-/// Records that were sent and whose ack was not looked at yet, for each producer.
-const UNSEEN_ACKS: usize = 1 << 16;
 
 pub(super) async fn run(global: &Global, args: ProduceArgs) -> Result<()> {
     let client = connect(global)?;
@@ -43,6 +41,7 @@ pub(super) async fn run(global: &Global, args: ProduceArgs) -> Result<()> {
         Report::new("produce", &target, &args.shape)
             .producing(&args.shape)
             .records(produced.records, produced.bytes, produced.seconds)
+            .not_sent(produced.not_sent)
             .latency(latency_of(&args.shape), &produced.latencies)
             .broker(broker.as_ref().and_then(BrokerProcess::cost))
     });
@@ -73,11 +72,11 @@ pub(super) enum Stamps {
 pub(super) struct Work {
     client: Client,
     topic: String,
-    load: Load,
-    shape: Shape,
-    bounds: Bounds,
+    pub(super) load: Load,
+    pub(super) shape: Shape,
+    pub(super) bounds: Bounds,
     retry_for: std::time::Duration,
-    stop: Stop,
+    pub(super) stop: Stop,
     progress: Arc<Progress>,
 }
 
@@ -87,6 +86,8 @@ pub(super) struct Produced {
     pub(super) records: u64,
     /// Of keys and values.
     pub(super) bytes: u64,
+    /// Records that were due when the time was over, and had not been sent.
+    pub(super) not_sent: u64,
     pub(super) seconds: f64,
     pub(super) latencies: Latencies,
 }
@@ -128,14 +129,16 @@ impl Work {
         let mut all = Produced {
             records: 0,
             bytes: 0,
+            not_sent: 0,
             seconds: 0.0,
             latencies: Latencies::new(),
         };
         while let Some(ended) = tasks.join_next().await {
-            let (records, bytes, latencies) = ended.context("a producer has panicked")??;
-            all.records += records;
-            all.bytes += bytes;
-            all.latencies.add(&latencies);
+            let sent = ended.context("a producer has panicked")??;
+            all.records += sent.records;
+            all.bytes += sent.bytes;
+            all.not_sent += sent.not_sent;
+            all.latencies.add(&sent.latencies);
         }
         all.seconds = begun.elapsed().as_secs_f64();
         Ok(all)
@@ -154,120 +157,63 @@ impl Work {
         Ok(producer.build().await?)
     }
 
-    /// One producer, from its first record to its last ack: how many records and bytes, and how long
-    /// each waited.
+    /// How many records producer `number` has to send at most, if that is known.
+    pub(super) fn records_max(&self, number: u32) -> Option<u64> {
+        let producers = u64::from(self.shape.producers);
+        let all = self.bounds.most(&self.shape)?;
+        Some(all / producers + u64::from(u64::from(number) < all % producers))
+    }
+
+    /// One producer, from its first record to its last ack.
     async fn one(
         &self,
         producer: Producer,
         number: u32,
         begun: Instant,
         stamps: Stamps,
-    ) -> Result<(u64, u64, Latencies)> {
+    ) -> Result<Sent> {
         let producer = Arc::new(producer);
-        let (sender, sent) = mpsc::channel(UNSEEN_ACKS);
-        let acks = tokio::spawn(collect(sent, Arc::clone(&self.progress)));
-        let sending = Sending {
-            work: self.clone(),
-            producer: Arc::clone(&producer),
-            number,
-            begun,
-            stamps,
-            sender,
-            records: 0,
-            bytes: 0,
-        };
-        let sent = match self.shape.rate {
-            None => sending.send_at_once().await,
+        let (mut sending, acks) = Sending::new(self, number, begun, stamps);
+        let acks = tokio::spawn(collect(acks, Arc::clone(&self.progress)));
+        let (sending, sent) = match self.shape.rate {
+            None => {
+                let sent = sending.send_at_once(&producer).await;
+                (sending, sent)
+            }
             Some(rate) => {
                 let pace = Pace::new(begun, rate, number, self.shape.producers);
-                let runtime = tokio::runtime::Handle::current();
-                let paced = move || runtime.block_on(sending.send_when_due(pace));
+                let (runtime, producer) = (Handle::current(), Arc::clone(&producer));
+                let paced = move || {
+                    let sent = runtime.block_on(sending.send_when_due(&producer, pace));
+                    (sending, sent)
+                };
                 spawn_blocking(paced)
                     .await
                     .context("a producer has panicked")?
             }
         };
+        let (records, bytes) = (sending.records, sending.bytes);
+        let not_sent = sending.not_sent();
+        // No more acks are to be collected.
+        drop(sending);
         // The ack that failed says why, where sending only says that it cannot go on.
         let flushed = producer.flush().await;
         let latencies = acks.await.context("a producer has panicked")?;
         flushed?;
-        let (records, bytes) = sent?;
-        Ok((records, bytes, latencies?))
+        sent?;
+        Ok(Sent {
+            records,
+            bytes,
+            not_sent,
+            latencies: latencies?,
+        })
     }
 }
 
-/// One producer at work.
-struct Sending {
-    work: Work,
-    producer: Arc<Producer>,
-    number: u32,
-    begun: Instant,
-    stamps: Stamps,
-    sender: mpsc::Sender<(Instant, Delivery)>,
+/// What one producer has sent, and how long each record waited for its ack.
+struct Sent {
     records: u64,
     bytes: u64,
-}
-
-impl Sending {
-    async fn send_at_once(mut self) -> Result<(u64, u64)> {
-        while self.has_more() {
-            self.send(Instant::now()).await?;
-        }
-        Ok((self.records, self.bytes))
-    }
-
-    /// Sleeps in between, and so needs a thread of its own.
-    async fn send_when_due(mut self, pace: Pace) -> Result<(u64, u64)> {
-        while self.has_more() {
-            let due = pace.wait_for(self.records);
-            self.send(due).await?;
-        }
-        Ok((self.records, self.bytes))
-    }
-
-    fn has_more(&self) -> bool {
-        let producers = u64::from(self.work.shape.producers);
-        let share =
-            |all: u64| all / producers + u64::from(u64::from(self.number) < all % producers);
-        let bounds = &self.work.bounds;
-        !self.work.stop.is_asked()
-            && bounds
-                .most(&self.work.shape)
-                .is_none_or(|all| self.records < share(all))
-            && bounds.time().is_none_or(|time| self.begun.elapsed() < time)
-    }
-
-    async fn send(&mut self, due: Instant) -> Result<()> {
-        let number = self.records * u64::from(self.work.shape.producers) + u64::from(self.number);
-        let load = &self.work.load;
-        let record = match self.stamps {
-            Stamps::None => load.record(number),
-            Stamps::DueSince(start) => {
-                let nanos = due.saturating_duration_since(start).as_nanos();
-                load.stamped(number, u64::try_from(nanos).unwrap_or(u64::MAX))
-            }
-        };
-        let key = record.key.as_ref().map_or(0, bytes::Bytes::len);
-        let bytes = key + record.value.as_ref().map_or(0, bytes::Bytes::len);
-        let delivery = self.producer.send(record).await?;
-        self.records += 1;
-        self.bytes += bytes as u64;
-        // Whoever collects has ended only after an ack that failed, which it tells itself.
-        let _ = self.sender.send((due, delivery)).await;
-        Ok(())
-    }
-}
-
-/// Waits for each ack, in the order of the records.
-async fn collect(
-    mut sent: mpsc::Receiver<(Instant, Delivery)>,
-    progress: Arc<Progress>,
-) -> Result<Latencies> {
-    let mut latencies = Latencies::new();
-    while let Some((due, delivery)) = sent.recv().await {
-        delivery.await?;
-        latencies.record(due.elapsed());
-        progress.advance(1);
-    }
-    Ok(latencies)
+    not_sent: u64,
+    latencies: Latencies,
 }

@@ -19,7 +19,9 @@ pub(super) struct Report {
     partitions: i32,
     /// The durability that the figures were had with.
     durability: &'static str,
-    record_bytes: i64,
+    /// Of a value. None: of whatever the topic holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    record_bytes: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     producing: Option<Producing>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +48,9 @@ struct Producing {
     in_flight_requests: u32,
     /// Records a second that were due; none for as fast as it goes.
     rate: Option<f64>,
+    /// Records that were due when the time was over, and were not sent: the broker, or this client, does
+    /// not keep up with the rate.
+    not_sent: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -72,7 +77,7 @@ impl Report {
             topic: target.topic.clone(),
             partitions: target.partitions,
             durability,
-            record_bytes: shape.size,
+            record_bytes: Some(shape.size),
             producing: None,
             consumers: None,
             records: 0,
@@ -93,13 +98,15 @@ impl Report {
                 batch_bytes: shape.batch,
                 in_flight_requests: shape.in_flight,
                 rate: shape.rate,
+                not_sent: 0,
             }),
             ..self
         }
     }
 
-    pub(super) fn consuming(self, consumers: u32) -> Self {
+    pub(super) fn consuming(self, consumers: u32, filled: bool) -> Self {
         Self {
+            record_bytes: self.record_bytes.filter(|_| filled),
             consumers: Some(consumers),
             ..self
         }
@@ -115,6 +122,14 @@ impl Report {
             megabytes_per_second: bytes as f64 / 1e6 / seconds,
             ..self
         }
+    }
+
+    /// Comes after [`producing`](Self::producing).
+    pub(super) fn not_sent(mut self, records: u64) -> Self {
+        if let Some(producing) = &mut self.producing {
+            producing.not_sent = records;
+        }
+        self
     }
 
     pub(super) fn latency(self, what: &'static str, latencies: &Latencies) -> Self {
@@ -159,7 +174,10 @@ impl Report {
             ("durability", self.durability.to_owned()),
         ];
         if let Some(producing) = &self.producing {
-            facts.push(("load", producing.describe(self.record_bytes)));
+            facts.push((
+                "load",
+                producing.describe(self.record_bytes.unwrap_or_default()),
+            ));
         }
         if let Some(consumers) = self.consumers {
             facts.push(("consumers", consumers.to_string()));
@@ -181,6 +199,19 @@ impl Report {
                 self.megabytes_per_second
             ),
         ));
+        if let Some(&Producing {
+            not_sent: behind @ 1..,
+            ..
+        }) = self.producing.as_ref()
+        {
+            facts.push((
+                "behind",
+                format!(
+                    "{} more were due and not sent when the time was over",
+                    show_many(behind, "record")
+                ),
+            ));
+        }
         if let Some(latency) = &self.latency {
             let ms = &latency.ms;
             facts.push((

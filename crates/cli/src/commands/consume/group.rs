@@ -15,7 +15,7 @@ use flowstone_client::{
 
 use super::ends::Ends;
 use super::printer::Printer;
-use super::{ConsumeArgs, before, next, warn};
+use super::{ConsumeArgs, next, warn};
 use crate::progress::Progress;
 use crate::signals::Stop;
 
@@ -150,15 +150,16 @@ impl GroupReader {
             Some(ends) => ends.get(&partition).copied().unwrap_or(i64::MIN),
             None => i64::MAX,
         };
-        let records = &batch.records[..before(batch, end)];
+        let records = batch.records.iter();
+        let records = records.take_while(|record| record.offset < end);
         let printed = printer.print_some(partition, records)?;
-        self.progress.advance(printed as u64);
+        self.progress.advance(printed.records as u64);
 
-        let whole = printed == batch.records.len();
+        let whole = printed.records == batch.records.len();
         let next_offset = if whole {
             Some(batch.cursor.offset)
         } else {
-            records[..printed].last().map(|last| last.offset + 1)
+            printed.last_offset.map(|last| last + 1)
         };
         if let Some(offset) = next_offset {
             self.subscription.processed(Cursor {

@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Write};
 
 use anyhow::{Context, Result};
-use flowstone_client::{Batch, Record};
+use flowstone_client::{Batch, RecordRef};
 
 use crate::format::Template;
 use crate::json_line;
@@ -15,6 +15,13 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub(super) enum Shape {
     Template(Template),
     Json,
+}
+
+/// What was printed of some records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Printed {
+    pub(super) records: usize,
+    pub(super) last_offset: Option<i64>,
 }
 
 /// Prints records until it has printed as many as are wanted.
@@ -42,23 +49,29 @@ impl Printer {
         Ok(())
     }
 
-    /// Prints records, or as many of them as are wanted; answers with how many.
-    pub(super) fn print_some(&mut self, partition: i32, records: &[Record]) -> Result<usize> {
+    /// Prints records, or as many of them as are wanted.
+    pub(super) fn print_some<'a>(
+        &mut self,
+        partition: i32,
+        records: impl IntoIterator<Item = RecordRef<'a>>,
+    ) -> Result<Printed> {
         let wanted = self.wanted.map_or(usize::MAX, |wanted| {
             usize::try_from(wanted).unwrap_or(usize::MAX)
         });
-        let records = &records[..records.len().min(wanted)];
-        for record in records {
-            self.print_one(partition, record)
+        let mut printed = Printed::default();
+        for record in records.into_iter().take(wanted) {
+            self.print_one(partition, &record)
                 .context("cannot write to standard output")?;
+            printed.records += 1;
+            printed.last_offset = Some(record.offset);
         }
         if let Some(wanted) = &mut self.wanted {
-            *wanted -= records.len() as u64;
+            *wanted -= printed.records as u64;
         }
-        Ok(records.len())
+        Ok(printed)
     }
 
-    fn print_one(&mut self, partition: i32, record: &Record) -> io::Result<()> {
+    fn print_one(&mut self, partition: i32, record: &RecordRef<'_>) -> io::Result<()> {
         match &self.shape {
             Shape::Template(template) => {
                 template.write(&mut self.out, &self.topic, partition, record)

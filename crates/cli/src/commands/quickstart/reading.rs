@@ -1,7 +1,7 @@
 //! How the story reads: as a member of the group, and from anywhere to the end.
 
 use anyhow::{Result, ensure};
-use flowstone_client::{Appended, Batch, Client, Event, Record, Start, Stop, SubscribeBuilder};
+use flowstone_client::{Appended, Batch, Client, Event, RecordRef, Start, Stop, SubscribeBuilder};
 
 use super::ledger::Read;
 use super::story::{GROUP, TOPIC};
@@ -39,19 +39,19 @@ pub(super) async fn read_to_the_end(client: &Client, start: Start) -> Result<Rea
 /// Keeps all records of a batch.
 pub(super) fn keep_all(read: &mut Read, batch: &Batch) -> Result<()> {
     for record in &batch.records {
-        keep(read, batch.partition(), record)?;
+        keep(read, batch.partition(), &record)?;
     }
     Ok(())
 }
 
 /// Keeps a record; one that was read before is an error.
-pub(super) fn keep(read: &mut Read, partition: i32, record: &Record) -> Result<()> {
+pub(super) fn keep(read: &mut Read, partition: i32, record: &RecordRef<'_>) -> Result<()> {
     let at = Appended {
         partition,
         offset: record.offset,
     };
     ensure!(
-        read.insert(at, record.clone()).is_none(),
+        read.insert(at, record.to_record()).is_none(),
         "a record was read twice: {at:?}"
     );
     Ok(())

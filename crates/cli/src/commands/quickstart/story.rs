@@ -148,7 +148,7 @@ impl Story {
             let mut cursor = batch.cursor.clone();
             for record in batch.records.iter().take(half - read.len()) {
                 cursor.offset = record.offset + 1;
-                keep(&mut read, batch.partition(), record)?;
+                keep(&mut read, batch.partition(), &record)?;
             }
             cursors.insert(batch.partition(), cursor);
         }

@@ -94,7 +94,8 @@ impl Copy {
             };
             match event {
                 Some(Event::Records(batch)) => {
-                    for record in batch.records {
+                    for record in &batch.records {
+                        let record = record.to_record();
                         if !whole && !gathered.takes(&record, &self.limits, &self.pace) {
                             self.send(&mut gathered, copied).await?;
                         }

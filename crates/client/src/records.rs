@@ -1,0 +1,388 @@
+//! The records of a batch: the bytes that the broker sent, read where they lie.
+//!
+//! What was received is checked once and kept as it is, a run of `0A len Record`. Walking it borrows
+//! from these bytes and allocates nothing, so that a reader costs what it looks at.
+
+use std::fmt;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use flowstone_proto::v1 as proto;
+use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, decode_varint, encode_varint, skip_field};
+
+#[cfg(test)]
+mod tests;
+
+/// Begins a record in a run: field 1, length-delimited.
+pub(crate) const ENTRY: u8 = 0x0a;
+
+/// What a field of a record begins with: its number and its wire type, in one byte.
+pub(crate) mod tag {
+    pub(crate) const KEY: u8 = 1 << 3 | 2;
+    pub(crate) const VALUE: u8 = 2 << 3 | 2;
+    pub(crate) const HEADER: u8 = 3 << 3 | 2;
+    pub(crate) const TIMESTAMP_MS: u8 = 4 << 3;
+    pub(crate) const DELIVER_AT_MS: u8 = 5 << 3;
+    pub(crate) const PRIORITY: u8 = 6 << 3;
+    pub(crate) const OFFSET: u8 = 15 << 3;
+    /// The numbers of all of these.
+    pub(super) const NUMBERS: [u32; 7] = [1, 2, 3, 4, 5, 6, 15];
+
+    pub(super) const HEADER_KEY: u8 = 1 << 3 | 2;
+    pub(super) const HEADER_VALUE: u8 = 2 << 3 | 2;
+    pub(super) const HEADER_NUMBERS: [u32; 2] = [1, 2];
+}
+
+const CHECKED: &str = "the run was checked when it was received";
+
+/// Records, in the order of their offsets. Clones share the bytes.
+///
+/// ```
+/// use flowstone_client::{Record, Records};
+///
+/// let records: Records = [Record { value: Some("two lemonades".into()), ..Record::default() }]
+///     .into_iter()
+///     .collect();
+/// for record in &records {
+///     assert_eq!(record.value, Some(&b"two lemonades"[..]));
+/// }
+/// ```
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Records {
+    /// `0A len Record`, again and again; nothing that [`Records::at_the_front`] refuses.
+    run: Bytes,
+    len: usize,
+}
+
+impl Records {
+    /// Takes the records that a message begins with, and answers with how many bytes they are. None:
+    /// one of them is malformed, or as only prost reads it.
+    pub(crate) fn at_the_front(message: &Bytes) -> Option<(Self, usize)> {
+        let mut unread = Unread::new(message);
+        let mut len = 0;
+        while unread.begins_with(ENTRY) {
+            let record = RecordRef::take(&mut unread)?;
+            let mut headers = record.headers.into_iter();
+            while headers.take_next()?.is_some() {}
+            len += 1;
+        }
+        let run = message.slice(..unread.at);
+        Some((Self { run, len }, unread.at))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Walks the records from the first to the last.
+    pub fn iter(&self) -> RecordsIter<'_> {
+        RecordsIter {
+            unread: Unread::new(&self.run),
+            left: self.len,
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Records {
+    type Item = RecordRef<'a>;
+    type IntoIter = RecordsIter<'a>;
+
+    fn into_iter(self) -> RecordsIter<'a> {
+        self.iter()
+    }
+}
+
+impl FromIterator<proto::Record> for Records {
+    fn from_iter<I: IntoIterator<Item = proto::Record>>(records: I) -> Self {
+        let mut run = BytesMut::new();
+        let mut len = 0;
+        for record in records {
+            run.put_u8(ENTRY);
+            encode_varint(record.encoded_len() as u64, &mut run);
+            record.encode(&mut run).expect("a BytesMut grows as needed");
+            len += 1;
+        }
+        Self {
+            run: run.freeze(),
+            len,
+        }
+    }
+}
+
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self).finish()
+    }
+}
+
+/// Walks [`Records`].
+#[derive(Clone, Debug)]
+pub struct RecordsIter<'a> {
+    unread: Unread<'a>,
+    left: usize,
+}
+
+impl<'a> Iterator for RecordsIter<'a> {
+    type Item = RecordRef<'a>;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<RecordRef<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        Some(RecordRef::take(&mut self.unread).expect(CHECKED))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for RecordsIter<'_> {}
+
+/// A record that borrows from the batch it came in: a [`Record`](proto::Record) without its own bytes.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct RecordRef<'a> {
+    /// None: it has no key.
+    pub key: Option<&'a [u8]>,
+    /// None: it is a tombstone.
+    pub value: Option<&'a [u8]>,
+    /// In the order in which they were sent, also when several have the same key.
+    pub headers: Headers<'a>,
+    /// Unix time in milliseconds: the producer's, or else that of the append.
+    pub timestamp_ms: i64,
+    /// For queues: not before this time (Unix time in milliseconds). 0: at once.
+    pub deliver_at_ms: i64,
+    /// For queues: higher ones first.
+    pub priority: i32,
+    /// Its place in the partition.
+    pub offset: i64,
+}
+
+impl<'a> RecordRef<'a> {
+    /// A copy with bytes of its own, which may outlive the batch and be produced again as it is.
+    pub fn to_record(&self) -> proto::Record {
+        let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
+        let header = |header: HeaderRef<'_>| proto::Header {
+            key: header.key.to_owned(),
+            value: copy(header.value),
+        };
+        proto::Record {
+            key: self.key.map(copy),
+            value: self.value.map(copy),
+            headers: self.headers.into_iter().map(header).collect(),
+            timestamp_ms: self.timestamp_ms,
+            deliver_at_ms: self.deliver_at_ms,
+            priority: self.priority,
+            offset: self.offset,
+        }
+    }
+
+    /// Takes `0A len Record` and reads all fields, headers as bytes still. As protobuf has it, the last of
+    /// several holds, and what is not known is left out. None: it is malformed, or as only prost reads it.
+    #[inline(always)]
+    fn take(unread: &mut Unread<'a>) -> Option<Self> {
+        unread.at += 1;
+        let len = usize::try_from(unread.varint()?).ok()?;
+        let end = unread.at.checked_add(len)?;
+        let mut record = Self::default();
+        let mut headers: Option<(usize, usize)> = None;
+        // Fields are read without regard to where the record ends; the last of them has to end there.
+        while unread.at < end {
+            let field = unread.at;
+            let tag = *unread.bytes.get(field)?;
+            unread.at += 1;
+            match tag {
+                tag::KEY => record.key = Some(unread.delimited()?),
+                tag::VALUE => record.value = Some(unread.delimited()?),
+                tag::HEADER => {
+                    unread.delimited()?;
+                    headers = Some((headers.map_or(field, |(first, _)| first), unread.at));
+                }
+                tag::TIMESTAMP_MS => record.timestamp_ms = unread.varint()? as i64,
+                tag::DELIVER_AT_MS => record.deliver_at_ms = unread.varint()? as i64,
+                // As protobuf narrows a number that is too large.
+                tag::PRIORITY => record.priority = unread.varint()? as i32,
+                tag::OFFSET => record.offset = unread.varint()? as i64,
+                _ => unread.skip_unknown(field, &tag::NUMBERS)?,
+            }
+        }
+        if let Some((first, last)) = headers {
+            record.headers.fields = &unread.bytes[first..last];
+        }
+        (unread.at == end).then_some(record)
+    }
+}
+
+/// The headers of a record; iterate over it.
+#[derive(Clone, Copy, Default)]
+pub struct Headers<'a> {
+    /// From the first header to the last. Other fields may lie in between.
+    fields: &'a [u8],
+}
+
+impl Headers<'_> {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+}
+
+impl<'a> IntoIterator for Headers<'a> {
+    type Item = HeaderRef<'a>;
+    type IntoIter = HeadersIter<'a>;
+
+    fn into_iter(self) -> HeadersIter<'a> {
+        HeadersIter {
+            unread: Unread::new(self.fields),
+        }
+    }
+}
+
+impl fmt::Debug for Headers<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(*self).finish()
+    }
+}
+
+/// Walks [`Headers`].
+#[derive(Clone, Debug)]
+pub struct HeadersIter<'a> {
+    unread: Unread<'a>,
+}
+
+impl<'a> HeadersIter<'a> {
+    /// The next header, if there is one; the outer None: it is malformed.
+    fn take_next(&mut self) -> Option<Option<HeaderRef<'a>>> {
+        while self.unread.at < self.unread.bytes.len() {
+            let field = self.unread.at;
+            if self.unread.begins_with(tag::HEADER) {
+                self.unread.at += 1;
+                return HeaderRef::parse(self.unread.delimited()?).map(Some);
+            }
+            self.unread.skip_unknown(field, &[])?;
+        }
+        Some(None)
+    }
+}
+
+impl<'a> Iterator for HeadersIter<'a> {
+    type Item = HeaderRef<'a>;
+
+    fn next(&mut self) -> Option<HeaderRef<'a>> {
+        self.take_next().expect(CHECKED)
+    }
+}
+
+/// A header that borrows from the batch it came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HeaderRef<'a> {
+    /// Its name.
+    pub key: &'a str,
+    /// Any bytes.
+    pub value: &'a [u8],
+}
+
+impl<'a> HeaderRef<'a> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let mut unread = Unread::new(bytes);
+        let mut header = Self::default();
+        while let Some(&tag) = bytes.get(unread.at) {
+            let field = unread.at;
+            unread.at += 1;
+            match tag {
+                tag::HEADER_KEY => {
+                    header.key = std::str::from_utf8(unread.delimited()?).ok()?;
+                }
+                tag::HEADER_VALUE => header.value = unread.delimited()?,
+                _ => unread.skip_unknown(field, &tag::HEADER_NUMBERS)?,
+            }
+        }
+        Some(header)
+    }
+}
+
+/// Bytes, and how far they are read. What reads a record is inlined into whoever walks, wanted or not: then
+/// fields that nobody looks at need not be put together, which is a third of the time.
+#[derive(Clone, Copy, Debug)]
+struct Unread<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Unread<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, at: 0 }
+    }
+
+    fn begins_with(&self, tag: u8) -> bool {
+        self.bytes.get(self.at) == Some(&tag)
+    }
+
+    #[inline(always)]
+    fn delimited(&mut self) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.varint()?).ok()?;
+        let end = self.at.checked_add(len)?;
+        let bytes = self.bytes.get(self.at..end)?;
+        self.at = end;
+        Some(bytes)
+    }
+
+    #[inline(always)]
+    fn varint(&mut self) -> Option<u64> {
+        let first = *self.bytes.get(self.at)?;
+        if first < 0x80 {
+            self.at += 1;
+            return Some(first.into());
+        }
+        self.long_varint()
+    }
+
+    /// Times and offsets have up to eight bytes, which are taken in one step here; a loop over them would
+    /// cost more than all the rest of a record.
+    #[inline]
+    fn long_varint(&mut self) -> Option<u64> {
+        let Some(word) = self.bytes[self.at..].first_chunk::<8>() else {
+            return self.any_varint();
+        };
+        let word = u64::from_le_bytes(*word);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return self.any_varint();
+        }
+        self.at += ends.trailing_zeros() as usize / 8 + 1;
+        // What lies up to the first byte that ends a number, seven bits of each, pushed together.
+        let bits = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+        let bits = bits & 0x007f_007f_007f_007f | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
+        let bits = bits & 0x0000_3fff_0000_3fff | (bits & 0x3fff_0000_3fff_0000) >> 2;
+        Some(bits & 0x0fff_ffff | (bits & 0x0fff_ffff_0000_0000) >> 4)
+    }
+
+    #[cold]
+    fn any_varint(&mut self) -> Option<u64> {
+        let mut unread = &self.bytes[self.at..];
+        let number = decode_varint(&mut unread).ok()?;
+        self.at = self.bytes.len() - unread.len();
+        Some(number)
+    }
+
+    /// A later broker may send fields that this client does not know, but none of these with another wire
+    /// type. A known one with a tag that is longer than it need be is left to prost, too.
+    #[cold]
+    fn skip_unknown(&mut self, field: usize, known: &[u32]) -> Option<()> {
+        let mut unread = &self.bytes[field..];
+        let (number, wire_type) = decode_key(&mut unread).ok()?;
+        if known.contains(&number) {
+            return None;
+        }
+        skip_field(wire_type, number, &mut unread, DecodeContext::default()).ok()?;
+        self.at = self.bytes.len() - unread.len();
+        Some(())
+    }
+}
