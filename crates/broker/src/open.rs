@@ -11,7 +11,7 @@ use std::time::Duration;
 use flowstone_format::{
     FLOOR_NAME, HeaderError, Offset, PARTITIONS_DIR, PartitionId, partition_dir_name,
 };
-use flowstone_log::{Floor, FloorState, LogError, ProducerBudget};
+use flowstone_log::{Floor, FloorState, LogError, OpenSegments, ProducerBudget};
 use tokio::sync::{Semaphore, watch};
 
 use crate::append::RunQueue;
@@ -64,6 +64,11 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         scrubber: Scrubber::new(&config),
         counters: Counters::new(),
         producer_budget: Arc::new(ProducerBudget::new(limits.max_producer_sequences as usize)),
+        open_segments: Arc::new(OpenSegments::new(
+            config.open.files,
+            config.open.maps,
+            config.open.index_bytes,
+        )),
         room: Arc::new(Semaphore::new(limits.max_produce_bytes_in_flight as usize)),
         subscriptions: Arc::new(Semaphore::new(limits.max_subscriptions as usize)),
         lock: Mutex::new(Some(lock)),
@@ -217,8 +222,8 @@ fn open_internal(
         .join(partition_dir_name(id));
     let slot = floor.newest(id);
     let bytes = INTERNAL_SEGMENT_BYTES;
-    let budget = Arc::new(ProducerBudget::unlimited());
-    let opened = Partition::open_log(env, &config.data_dir, id, slot, bytes, &budget);
+    let shared = (&Arc::default(), &Arc::default());
+    let opened = Partition::open_log(env, &config.data_dir, id, slot, bytes, shared);
     if let Some(refusal) = opened.as_ref().err().and_then(newer_format) {
         return Err(refusal);
     }

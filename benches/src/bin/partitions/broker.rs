@@ -90,7 +90,12 @@ fn append_to_each(broker: &Broker, args: &Args, run: &Run) -> Outcome<()> {
     Ok(())
 }
 
-fn append(broker: &Broker, topic: &str, partition: u32, records: &Bytes) -> Outcome<PendingProduce> {
+fn append(
+    broker: &Broker,
+    topic: &str,
+    partition: u32,
+    records: &Bytes,
+) -> Outcome<PendingProduce> {
     let permit = block_on(broker.admit(records.len()))?;
     let request = ProduceRequest {
         topic: topic.to_owned(),
