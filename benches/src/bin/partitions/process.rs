@@ -5,6 +5,8 @@ use std::fs;
 use std::str::FromStr;
 use std::time::Duration;
 
+use flowstone_benches::anonymous_bytes;
+
 use crate::Outcome;
 
 /// Told by the process that is measured in one line, read by the one that measures.
@@ -12,7 +14,7 @@ use crate::Outcome;
 pub(crate) struct Standing {
     seconds: f64,
     /// Memory that no file stands behind.
-    anonymous_kib: u64,
+    anonymous_bytes: u64,
     files: usize,
     maps: usize,
 }
@@ -20,14 +22,9 @@ pub(crate) struct Standing {
 impl Standing {
     /// This process now, after something took so long.
     pub(crate) fn after(took: Duration) -> Outcome<Self> {
-        let status = fs::read_to_string("/proc/self/status")?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("RssAnon:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
         Ok(Self {
             seconds: took.as_secs_f64(),
-            anonymous_kib: kib.ok_or("no RssAnon")?.parse()?,
+            anonymous_bytes: anonymous_bytes()?,
             files: fs::read_dir("/proc/self/fd")?.count(),
             maps: fs::read_to_string("/proc/self/maps")?.lines().count(),
         })
@@ -37,11 +34,11 @@ impl Standing {
     pub(crate) fn say(&self) {
         let Self {
             seconds,
-            anonymous_kib,
+            anonymous_bytes,
             files,
             maps,
         } = self;
-        println!("{seconds} {anonymous_kib} {files} {maps}");
+        println!("{seconds} {anonymous_bytes} {files} {maps}");
     }
 }
 
@@ -53,7 +50,7 @@ impl FromStr for Standing {
         let mut word = || words.next().ok_or("a line that ends early");
         Ok(Self {
             seconds: word()?.parse()?,
-            anonymous_kib: word()?.parse()?,
+            anonymous_bytes: word()?.parse()?,
             files: word()?.parse()?,
             maps: word()?.parse()?,
         })
@@ -62,7 +59,7 @@ impl FromStr for Standing {
 
 impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mib = self.anonymous_kib as f64 / 1024.0;
+        let mib = self.anonymous_bytes as f64 / f64::from(1 << 20);
         let Self {
             seconds,
             files,
