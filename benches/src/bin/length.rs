@@ -21,7 +21,7 @@ const SHORT: &str = "short";
 const IN_FLIGHT: usize = 8;
 const RECORDS: u32 = 250;
 /// Reads of one record somewhere in what was appended last.
-const SINGLE_READS: u64 = 2_000;
+const SINGLE_READS: u64 = 20_000;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 

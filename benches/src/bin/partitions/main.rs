@@ -123,23 +123,30 @@ impl Rig<'_> {
     /// to the next.
     fn rates(&self, many: &Path, one: &Path) -> Outcome<()> {
         self.run(Act::Fill, one, 1, false)?;
-        let (mut among, mut alone) = (Vec::new(), Vec::new());
-        for _ in 0..self.args.pairs {
-            for (dir, partitions, rates) in [
+        let (mut among, mut alone): (Vec<f64>, Vec<f64>) = Default::default();
+        for pair in 0..self.args.pairs {
+            let mut turns = [
                 (many, self.args.partitions, &mut among),
                 (one, 1, &mut alone),
-            ] {
+            ];
+            if !pair.is_multiple_of(2) {
+                turns.reverse();
+            }
+            for (dir, partitions, rates) in turns {
                 rates.push(self.run(Act::Rate, dir, partitions, false)?.parse()?);
             }
         }
         if among.is_empty() {
             return Ok(());
         }
-        let (among, alone) = (median(among), median(alone));
+        let pairs = among.iter().zip(&alone);
+        let ratio: f64 = median(pairs.map(|(among, alone)| among / alone).collect());
         println!(
-            "one active partition: {among:.0} appends/s among {}, {alone:.0} alone: {:.1} %",
+            "one active partition: {:.0} appends/s among {}, {:.0} alone, {:.1} % in the median of pairs",
+            median(among),
             self.args.partitions,
-            among / alone * 100.0
+            median(alone),
+            ratio * 100.0
         );
         Ok(())
     }
