@@ -35,6 +35,8 @@ use crate::{BrokerConfig, Env, Error, OpenError};
 pub(crate) const METADATA: PartitionId = PartitionId::new(0);
 pub(crate) const OFFSETS: PartitionId = PartitionId::new(1);
 const INTERNAL_SEGMENT_BYTES: u64 = 16 << 20;
+/// Partitions that are opened at a time: most of it is waiting for the disk.
+const OPENING_THREADS: usize = 16;
 
 /// Opens a data directory.
 pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
@@ -254,7 +256,10 @@ fn open_topics(core: &Core) -> Result<(), OpenError> {
                 .map(move |(number, id)| (topic, number, id))
         })
         .collect();
-    let threads = core.config.append_threads.max(1);
+    let threads = match core.config.append_threads {
+        0 => 1,
+        _ => OPENING_THREADS,
+    };
     let share = numbered.len().div_ceil(threads).max(1);
     let open = |part: &[(&Arc<Topic>, u32, PartitionId)]| -> Vec<Arc<Partition>> {
         part.iter()

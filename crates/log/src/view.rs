@@ -147,7 +147,7 @@ impl SegmentView {
             .map_err(|error| self.unreadable(self.base_offset, 0, error))?;
         let (header, _) = flowstone_format::SegmentHeader::decode(&header)
             .map_err(|error| self.corrupt(self.base_offset, 0, error.to_string()))?;
-        Ok(file.map(header.capacity).map_err(io("map"))?)
+        file.map(header.capacity).map_err(io("map"))
     }
 
     pub(crate) fn corrupt(&self, offset: Offset, position: u64, detail: String) -> Damage {
