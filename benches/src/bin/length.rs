@@ -44,6 +44,8 @@ struct Args {
     dir: Option<PathBuf>,
 }
 
+type Rate = fn(&Rates) -> f64;
+
 /// What one log was measured to do.
 #[derive(Clone, Copy, Debug)]
 struct Rates {
@@ -98,7 +100,7 @@ fn measure(args: &Args) -> Outcome<()> {
     println!();
     println!("| a second, medians | long | empty | ratio |");
     println!("|---|---|---|---|");
-    let rows: [(&str, fn(&Rates) -> f64); 3] = [
+    let rows: [(&str, Rate); 3] = [
         ("records appended", |rates| rates.append),
         ("records read in order", |rates| rates.read),
         ("single records read", |rates| rates.single),

@@ -88,12 +88,11 @@ fn measure(args: Args) -> Outcome<()> {
     println!();
     println!("| broker | cache | seconds | anonymous MiB | files | maps |");
     println!("|---|---|---|---|---|---|");
-    rig.tell("start after a shutdown", &many, Act::Start, false, false)?;
-    rig.tell("start after a shutdown", &many, Act::Start, false, true)?;
-    rig.tell("each written and read once", &many, Act::Touch, true, false)?;
-    rig.tell("start after a kill", &many, Act::Start, false, true)?;
-    rig.tell("each written and read once", &many, Act::Touch, true, false)?;
-    rig.tell("start after a kill", &many, Act::Start, false, false)?;
+    let (shutdown, kill) = ("start after a shutdown", "start after a kill");
+    rig.tell(shutdown, &many, Act::Start, false, false)?;
+    rig.tell(shutdown, &many, Act::Touch, true, true)?;
+    rig.tell(kill, &many, Act::Touch, true, false)?;
+    rig.tell(kill, &many, Act::Start, false, true)?;
     println!();
     rig.rates(&many, &temp.path().join("one"))
 }
@@ -104,17 +103,17 @@ struct Rig<'a> {
 }
 
 impl Rig<'_> {
-    /// A line of the table.
+    /// Lines of the table.
     fn tell(&self, what: &str, dir: &Path, act: Act, killed: bool, cold: bool) -> Outcome<()> {
         let is_cold = cold && drop_caches();
         let told = self.run(act, dir, self.args.partitions, killed)?;
-        for (number, line) in told.lines().enumerate() {
+        let cache = if is_cold { "cold" } else { "warm" };
+        for (what, line) in [what, "each written and read once", "a pass of retention"]
+            .iter()
+            .zip(told.lines())
+        {
             let standing: Standing = line.parse()?;
-            let cache = if is_cold { "cold" } else { "warm" };
-            // What is told of the start of a process that goes on was told of the one before it.
-            if act == Act::Start || number > 0 {
-                println!("| {what} | {cache} | {standing} |");
-            }
+            println!("| {what} | {cache} | {standing} |");
         }
         Ok(())
     }

@@ -66,6 +66,6 @@ impl fmt::Display for Standing {
             maps,
             ..
         } = self;
-        write!(f, "{seconds:.2} | {mib:.1} | {files} | {maps}")
+        write!(f, "{seconds:.3} | {mib:.1} | {files} | {maps}")
     }
 }
