@@ -1,10 +1,15 @@
-//! The input that all benchmarks share: record runs as a client sends them.
+//! What all benchmarks share: record runs as a client sends them, and how they come into a log.
+
+mod process;
 
 use std::ops::Range;
 
 use flowstone_format::RecordLimits;
+use flowstone_log::{Batch, Log};
 use flowstone_proto::v1::{ProduceRequest, Record};
 use prost::Message;
+
+pub use process::anonymous_bytes;
 
 /// One request's records, in the wire form that is appended.
 #[derive(Clone, Debug)]
@@ -43,4 +48,22 @@ impl Run {
     pub fn ranges(&self) -> [Range<usize>; 1] {
         std::array::from_fn(|_| 0..self.bytes.len())
     }
+}
+
+/// Appends a run to a log, as one request.
+///
+/// # Panics
+/// When the disk does not take it.
+pub fn append(log: &mut Log, run: &Run) {
+    let batch = Batch {
+        request: &run.bytes,
+        runs: &run.ranges(),
+        record_count: run.record_count,
+        append_ms: 1_700_000_000_000,
+        routing_count: 1,
+        limits: &run.limits,
+        producer: None,
+        expected_offset: None,
+    };
+    log.append(&batch).expect("the disk takes it");
 }

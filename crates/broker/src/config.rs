@@ -1,5 +1,7 @@
 //! What a broker is opened with: where its data lies, its threads, and its limits.
 
+mod open;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -8,6 +10,7 @@ use std::sync::Arc;
 use flowstone_format::MAX_PAYLOAD_LEN;
 use uuid::Uuid;
 
+pub use self::open::OpenLimits;
 use crate::OpenError;
 use crate::metadata::{max_payload_bytes, min_segment_bytes};
 use crate::produce::REQUEST_OVERHEAD_BYTES;
@@ -50,6 +53,8 @@ pub struct BrokerConfig {
     pub disk_reserve_bytes: u64,
     /// How long members of groups may take.
     pub groups: GroupConfig,
+    /// What stays open of segments.
+    pub open: OpenLimits,
     /// What to do after a failed sync. The default writes the reason to stderr and aborts the
     /// process; nothing may be read from or written to the data directory in this process after it.
     pub on_fatal: OnFatal,
@@ -125,6 +130,7 @@ impl BrokerConfig {
             snapshot_interval_bytes: 4 << 20,
             disk_reserve_bytes: 16 << 20,
             groups: GroupConfig::default(),
+            open: OpenLimits::of_this_process(),
             on_fatal: Arc::new(|reason| {
                 eprintln!("flowstone: {reason}");
                 std::process::abort();
@@ -210,6 +216,7 @@ impl fmt::Debug for BrokerConfig {
             .field("snapshot_interval_bytes", &self.snapshot_interval_bytes)
             .field("disk_reserve_bytes", &self.disk_reserve_bytes)
             .field("groups", &self.groups)
+            .field("open", &self.open)
             .finish_non_exhaustive()
     }
 }

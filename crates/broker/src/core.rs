@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use flowstone_disk::Lock;
 use flowstone_format::{Identity, PartitionId};
-use flowstone_log::{LogError, ProducerBudget};
+use flowstone_log::{LogError, OpenSegments, ProducerBudget};
 use tokio::sync::Semaphore;
 
 use crate::append::RunQueue;
@@ -44,6 +44,8 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     /// What all partitions together may remember of producers.
     pub(crate) producer_budget: Arc<ProducerBudget>,
+    /// What stays open of the segments of all topics.
+    pub(crate) open_segments: Arc<OpenSegments>,
     /// Bytes of produce requests that may still come in.
     pub(crate) room: Arc<Semaphore>,
     /// Subscriptions that may still be opened.
@@ -139,9 +141,9 @@ impl Core {
             .map(|(number, id)| {
                 let floor = self.floor.newest(id);
                 let data_dir = &self.config.data_dir;
-                let budget = &self.producer_budget;
+                let shared = (&self.producer_budget, &self.open_segments);
                 let opened =
-                    Partition::open_log(&self.env, data_dir, id, floor, segment_bytes, budget);
+                    Partition::open_log(&self.env, data_dir, id, floor, segment_bytes, shared);
                 let label = topic.label(number);
                 let partition = Partition::new(id, opened, segment_bytes, label);
                 partition.set_full_bytes(full_bytes);

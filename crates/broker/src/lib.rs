@@ -49,7 +49,7 @@ mod topic;
 mod topics;
 
 pub use broker::Broker;
-pub use config::{BrokerConfig, GroupConfig, Limits, OnFatal};
+pub use config::{BrokerConfig, GroupConfig, Limits, OnFatal, OpenLimits};
 pub use counters::Distribution;
 pub use cursor::{Cursor, PartitionOffsets, Start, Stop};
 pub use error::{Error, OpenError};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use flowstone_format::{
     FLOOR_NAME, HeaderError, Offset, PARTITIONS_DIR, PartitionId, partition_dir_name,
 };
-use flowstone_log::{Floor, FloorState, LogError, ProducerBudget};
+use flowstone_log::{Floor, FloorState, LogError, OpenSegments, ProducerBudget};
 use tokio::sync::{Semaphore, watch};
 
 use crate::append::RunQueue;
@@ -35,6 +35,8 @@ use crate::{BrokerConfig, Env, Error, OpenError};
 pub(crate) const METADATA: PartitionId = PartitionId::new(0);
 pub(crate) const OFFSETS: PartitionId = PartitionId::new(1);
 const INTERNAL_SEGMENT_BYTES: u64 = 16 << 20;
+/// Partitions that are opened at a time: most of it is waiting for the disk.
+const OPENING_THREADS: usize = 16;
 
 /// Opens a data directory.
 pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
@@ -64,6 +66,11 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         scrubber: Scrubber::new(&config),
         counters: Counters::new(),
         producer_budget: Arc::new(ProducerBudget::new(limits.max_producer_sequences as usize)),
+        open_segments: Arc::new(OpenSegments::new(
+            config.open.files,
+            config.open.maps,
+            config.open.index_bytes,
+        )),
         room: Arc::new(Semaphore::new(limits.max_produce_bytes_in_flight as usize)),
         subscriptions: Arc::new(Semaphore::new(limits.max_subscriptions as usize)),
         lock: Mutex::new(Some(lock)),
@@ -217,8 +224,8 @@ fn open_internal(
         .join(partition_dir_name(id));
     let slot = floor.newest(id);
     let bytes = INTERNAL_SEGMENT_BYTES;
-    let budget = Arc::new(ProducerBudget::unlimited());
-    let opened = Partition::open_log(env, &config.data_dir, id, slot, bytes, &budget);
+    let shared = (&Arc::default(), &Arc::default());
+    let opened = Partition::open_log(env, &config.data_dir, id, slot, bytes, shared);
     if let Some(refusal) = opened.as_ref().err().and_then(newer_format) {
         return Err(refusal);
     }
@@ -249,7 +256,10 @@ fn open_topics(core: &Core) -> Result<(), OpenError> {
                 .map(move |(number, id)| (topic, number, id))
         })
         .collect();
-    let threads = core.config.append_threads.max(1);
+    let threads = match core.config.append_threads {
+        0 => 1,
+        _ => OPENING_THREADS,
+    };
     let share = numbered.len().div_ceil(threads).max(1);
     let open = |part: &[(&Arc<Topic>, u32, PartitionId)]| -> Vec<Arc<Partition>> {
         part.iter()

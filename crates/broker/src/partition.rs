@@ -12,7 +12,8 @@ use flowstone_format::{
     FloorSlot, Offset, PARTITIONS_DIR, PartitionId, Position, partition_dir_name,
 };
 use flowstone_log::{
-    Damage, Log, LogConfig, LogError, LogReader, ProducerBudget, ReadBatch, ReadError, ReadLimit,
+    Damage, Log, LogConfig, LogError, LogReader, OpenSegments, ProducerBudget, ReadBatch,
+    ReadError, ReadLimit,
 };
 use tokio::sync::watch;
 
@@ -68,18 +69,19 @@ struct Queue {
 }
 
 impl Partition {
-    /// Opens a partition's log, which remembers producers within `budget`.
+    /// Opens a partition's log, which remembers producers, and keeps segments open, within what it
+    /// shares with others.
     pub(crate) fn open_log(
         env: &Env,
         data_dir: &Path,
         id: PartitionId,
         floor: Result<Option<FloorSlot>, LogError>,
         segment_bytes: u64,
-        budget: &Arc<ProducerBudget>,
+        (budget, open): (&Arc<ProducerBudget>, &Arc<OpenSegments>),
     ) -> Result<Log, LogError> {
         let dir = data_dir.join(PARTITIONS_DIR).join(partition_dir_name(id));
         let config = log_config(id, segment_bytes);
-        Log::open_within(env, &dir, id, floor?, config, budget)
+        Log::open_within(env, &dir, id, floor?, config, budget, open)
     }
 
     /// A partition whose log was opened, or could not be: then it is offline, which is not an error

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::{DirEntry, Disk, File, Lock, OpenMode};
 
-pub use open_files::{is_out_of_open_files, open_files_limit, raise_open_files_limit};
+pub use open_files::{is_out_of_open_files, maps_limit, open_files_limit, raise_open_files_limit};
 
 /// The file systems of this machine.
 #[derive(Clone, Copy, Debug, Default)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use flowstone_disk::{Env, File, OpenMode};
+use flowstone_disk::{Env, File};
 use flowstone_format::{
     FrameHeader, Generation, Location, Offset, PartitionId, Position, SEGMENT_HEADER_LEN,
     SegmentEntry, SegmentHeader, SegmentState,
@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::LogError;
+use crate::open_segments::SegmentFile;
 use crate::syncs::Syncs;
 use crate::tail::Tail;
 use crate::view::SegmentView;
@@ -37,7 +38,7 @@ pub(crate) struct Begin {
 /// The segment that is being written.
 #[derive(Debug)]
 pub(crate) struct Active {
-    pub(crate) file: Arc<dyn File>,
+    pub(crate) file: Arc<SegmentFile>,
     pub(crate) path: PathBuf,
     /// As it was listed when the segment was begun; brought up to date by [`Active::sealed_entry`].
     pub(crate) entry: SegmentEntry,
@@ -76,9 +77,7 @@ impl Active {
             created_ms: env.clock.now_ms(),
         };
         let path = dir.segment_path(header.base_offset, header.id);
-        let file = dir
-            .disk
-            .open(&path, OpenMode::CreateNew)
+        let file = SegmentFile::create(&dir.disk, &path, &dir.open.files)
             .map_err(LogError::io("create", &path))?;
         let bytes = header.encode();
         let reserved_end = FIRST_RESERVE_BYTES.min(header.capacity);
@@ -122,6 +121,7 @@ impl Active {
             producers_crc: begin.producers_crc,
         };
         let view = Arc::new(SegmentView::new(dir, &entry, config));
+        let file = Arc::new(file);
         Ok(Self {
             syncs: Arc::new(Syncs::new(&file, &path)),
             file,
@@ -147,9 +147,20 @@ impl Active {
         self.staged_end == FIRST_FRAME
     }
 
-    /// Sees to it that `frame_len` more bytes have space on the disk: a full disk is told here,
-    /// not in the middle of a frame.
-    pub(crate) fn reserve(&mut self, frame_len: u64, config: &LogConfig) -> Result<(), LogError> {
+    /// Sees to it that `frame_len` more bytes have space on the disk and can be written: a full disk,
+    /// and too many open files, are told here, not in the middle of a frame.
+    pub(crate) fn make_ready(
+        &mut self,
+        frame_len: u64,
+        config: &LogConfig,
+    ) -> Result<(), LogError> {
+        self.reserve(frame_len, config)?;
+        self.file
+            .prepare()
+            .map_err(LogError::io("open", &self.path))
+    }
+
+    fn reserve(&mut self, frame_len: u64, config: &LogConfig) -> Result<(), LogError> {
         let need = (self.staged_end.get() + frame_len).next_multiple_of(PAGE_BYTES);
         if need <= self.reserved_end {
             return Ok(());
@@ -237,6 +248,7 @@ impl Active {
 
     /// After the seal is in the MANIFEST: gives the spare space back and writes the index.
     pub(crate) fn finish(&self, dir: &PartitionDir) {
+        let index = self.view.encoded_index();
         self.view.seal(self.durable_offset, self.durable_end);
         let spare = self.durable_end.get().next_multiple_of(PAGE_BYTES);
         if spare < self.reserved_end
@@ -244,7 +256,7 @@ impl Active {
         {
             tracing::warn!(file = %self.path.display(), %error, "spare space was not given back");
         }
-        if let Some(index) = self.view.encoded_index() {
+        if let Some(index) = index {
             dir.write_index(self.view.index_path(), &index);
         }
     }

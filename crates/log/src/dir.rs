@@ -12,19 +12,29 @@ use flowstone_format::{
 use uuid::Uuid;
 
 use crate::error::LogError;
+use crate::open_segments::OpenSegments;
 
 /// The directory of one partition on a disk.
 #[derive(Clone, Debug)]
 pub(crate) struct PartitionDir {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) path: PathBuf,
+    /// What stays open of its segments.
+    pub(crate) open: Arc<OpenSegments>,
 }
 
 impl PartitionDir {
+    /// A directory whose files stay open for as long as they are held.
     pub(crate) fn new(disk: Arc<dyn Disk>, path: &Path) -> Self {
+        Self::within(disk, path, Arc::default())
+    }
+
+    /// A directory that shares a bound on what is open with others.
+    pub(crate) fn within(disk: Arc<dyn Disk>, path: &Path, open: Arc<OpenSegments>) -> Self {
         Self {
             disk,
             path: path.to_path_buf(),
+            open,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::idempotence::Verdict;
+use crate::open_segments::OpenSegments;
 use crate::producers::{ProducerBatch, ProducerBudget, ProducerState};
 use crate::reader::LogReader;
 use crate::recover::{self, Recovered, empty_manifest};
@@ -106,11 +107,12 @@ impl Log {
         config: LogConfig,
     ) -> Result<Self, LogError> {
         let budget = Arc::new(ProducerBudget::unlimited());
-        Self::open_within(env, dir, partition, floor, config, &budget)
+        let open = Arc::new(OpenSegments::unlimited());
+        Self::open_within(env, dir, partition, floor, config, &budget, &open)
     }
 
-    /// Opens the log like [`Log::open`], and remembers producers within a budget that it shares
-    /// with other logs.
+    /// Opens the log like [`Log::open`], and remembers producers within a budget, and keeps files
+    /// open within a bound, that it shares with other logs.
     ///
     /// # Errors
     /// As [`Log::open`].
@@ -121,8 +123,9 @@ impl Log {
         floor: Option<FloorSlot>,
         config: LogConfig,
         budget: &Arc<ProducerBudget>,
+        open: &Arc<OpenSegments>,
     ) -> Result<Self, LogError> {
-        let dir = PartitionDir::new(Arc::clone(&env.disk), dir);
+        let dir = PartitionDir::within(Arc::clone(&env.disk), dir, Arc::clone(open));
         let recovered = recover::recover(&dir, partition, floor.as_ref(), &config, budget)?;
         let mut log = Self {
             env: env.clone(),
@@ -317,7 +320,7 @@ impl Log {
         let limit = self.config.capacity() - SEGMENT_HEADER_LEN;
         if self.active.as_ref().is_some_and(|a| a.fits(frame_len)) {
             let active = self.active.as_mut().expect("looked at just now");
-            active.reserve(frame_len, &self.config)?;
+            active.make_ready(frame_len, &self.config)?;
             return Ok(frame_start);
         }
         if frame_len > limit {
@@ -333,7 +336,7 @@ impl Log {
             "the old segment was written and synced"
         );
         let active = self.active.as_mut().expect("it was begun just now");
-        active.reserve(frame_len, &self.config)?;
+        active.make_ready(frame_len, &self.config)?;
         self.staged = frame;
         Ok(0)
     }
@@ -387,6 +390,7 @@ impl Log {
                 generation: active.entry.generation,
                 end: active.written_end,
                 end_offset: self.tail.next_offset,
+                changes: active.file.changes(),
                 reopened: self.reopened,
             }
         }))
@@ -401,6 +405,7 @@ impl Log {
         let active = self.active.as_mut()?;
         // A roll has synced what was written to an earlier segment.
         if active.entry.generation == synced.generation {
+            active.file.synced(synced.changes);
             active.synced(synced.end, synced.end_offset);
         }
         Some(self.durable())

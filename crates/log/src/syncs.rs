@@ -7,19 +7,20 @@ use flowstone_disk::File;
 use flowstone_format::{Generation, Offset, Position};
 
 use crate::error::LogError;
+use crate::open_segments::{Changes, SegmentFile};
 
 /// Syncs a file for several callers, one at a time. The kernel tells a failed write-back to one of those
 /// who sync a descriptor at the same time, and to none who comes later; here it is told to all.
 #[derive(Debug)]
 pub(crate) struct Syncs {
-    file: Arc<dyn File>,
+    file: Arc<SegmentFile>,
     path: PathBuf,
     /// Whether a sync has failed. There is no other after that.
     failed: Mutex<bool>,
 }
 
 impl Syncs {
-    pub(crate) fn new(file: &Arc<dyn File>, path: &Path) -> Self {
+    pub(crate) fn new(file: &Arc<SegmentFile>, path: &Path) -> Self {
         Self {
             file: Arc::clone(file),
             path: path.to_owned(),
@@ -48,12 +49,15 @@ pub struct Unsynced {
     pub(crate) generation: Generation,
     pub(crate) end: Position,
     pub(crate) end_offset: Offset,
+    /// Of the file.
+    pub(crate) changes: Changes,
     /// How often the log had been reopened.
     pub(crate) reopened: u64,
 }
 
 impl Unsynced {
-    /// Makes it durable. [`Log::synced`](crate::Log::synced) has to be told.
+    /// Makes it durable, as a sync of the whole file system would. [`Log::synced`](crate::Log::synced) has to
+    /// be told.
     ///
     /// # Errors
     /// [`LogError::SyncFailed`] has to end the process.

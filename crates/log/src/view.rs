@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, RwLock};
 
 use flowstone_disk::{Disk, Map, OpenMode};
 use flowstone_format::{
@@ -15,9 +15,12 @@ use uuid::Uuid;
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, ReadError};
+use crate::open_segments::Kept;
 
 /// How much is faulted in at once beyond what was asked for.
 const READ_AHEAD_BYTES: u64 = 64 << 10;
+
+const NO_PANIC: &str = "no one panics holding the index";
 
 /// A segment that readers share with the writer.
 #[derive(Debug)]
@@ -34,9 +37,11 @@ pub(crate) struct SegmentView {
     /// The visible end of a sealed segment; `u64::MAX` while it is active.
     end_offset: AtomicU64,
     max_timestamp_ms: AtomicI64,
-    map: OnceLock<Arc<dyn Map>>,
-    /// Of the active segment always there; of a sealed one read or rebuilt when first needed.
-    index: RwLock<Option<SegmentIndex>>,
+    map: Arc<Kept<dyn Map>>,
+    /// There while the segment is active.
+    growing: RwLock<Option<SegmentIndex>>,
+    /// Of a sealed segment, read or rebuilt when it is needed.
+    index: Arc<Kept<SegmentIndex>>,
 }
 
 impl SegmentView {
@@ -57,8 +62,9 @@ impl SegmentView {
                 u64::MAX
             }),
             max_timestamp_ms: AtomicI64::new(entry.max_timestamp_ms),
-            map: OnceLock::new(),
-            index: RwLock::new((!sealed).then(SegmentIndex::new)),
+            map: Kept::new(&dir.open.maps),
+            growing: RwLock::new((!sealed).then(SegmentIndex::new)),
+            index: Kept::new(&dir.open.indexes),
         }
     }
 
@@ -83,6 +89,10 @@ impl SegmentView {
     pub(crate) fn seal(&self, end_offset: Offset, end: Position) {
         self.publish(end);
         self.end_offset.store(end_offset.get(), Ordering::Release);
+        let mut growing = self.growing.write().expect(NO_PANIC);
+        if let Some(index) = growing.take() {
+            self.index.put(&Arc::new(index));
+        }
     }
 
     /// Notes a frame that was staged behind `max_before_ms`, the greatest timestamp of the frames before it.
@@ -90,15 +100,15 @@ impl SegmentView {
         let before = self
             .max_timestamp_ms
             .fetch_max(header.max_timestamp_ms, Ordering::AcqRel);
-        let mut index = self.index.write().expect("no one panics holding the index");
-        let index = index.get_or_insert_with(SegmentIndex::new);
+        let mut growing = self.growing.write().expect(NO_PANIC);
+        let index = growing.as_mut().expect("only an active segment grows");
         push_sparse(index, self.index_interval_bytes, header, at, before);
     }
 
-    /// The index as it stands in its file.
+    /// The index of an active segment as it will stand in its file.
     pub(crate) fn encoded_index(&self) -> Option<Vec<u8>> {
-        let index = self.index.read().expect("no one panics holding the index");
-        index.as_ref().map(|index| index.encode(self.id))
+        let growing = self.growing.read().expect(NO_PANIC);
+        growing.as_ref().map(|index| index.encode(self.id))
     }
 
     pub(crate) fn index_path(&self) -> &PathBuf {
@@ -118,8 +128,8 @@ impl SegmentView {
 
     /// Whether the segment is mapped and has its index, so that a look-up does not wait for the disk.
     pub(crate) fn is_at_hand(&self) -> bool {
-        let index = self.index.read().expect("no one panics holding the index");
-        index.is_some() && self.map.get().is_some()
+        let growing = self.growing.read().expect(NO_PANIC).is_some();
+        (growing || self.index.is_open()) && self.map.is_open()
     }
 
     /// The error of a read that would have to wait for the disk, and may not.
@@ -131,10 +141,11 @@ impl SegmentView {
         }
     }
 
-    fn map(&self) -> Result<&Arc<dyn Map>, ReadError> {
-        if let Some(map) = self.map.get() {
-            return Ok(map);
-        }
+    fn map(&self) -> Result<Arc<dyn Map>, ReadError> {
+        self.map.get(|| self.open_map())
+    }
+
+    fn open_map(&self) -> Result<Arc<dyn Map>, ReadError> {
         let io = |operation| {
             let path = self.path.clone();
             move |source| ReadError::Io {
@@ -152,8 +163,7 @@ impl SegmentView {
             .map_err(|error| self.unreadable(self.base_offset, 0, error))?;
         let (header, _) = flowstone_format::SegmentHeader::decode(&header)
             .map_err(|error| self.corrupt(self.base_offset, 0, error.to_string()))?;
-        let map = file.map(header.capacity).map_err(io("map"))?;
-        Ok(self.map.get_or_init(|| map))
+        file.map(header.capacity).map_err(io("map"))
     }
 
     pub(crate) fn corrupt(&self, offset: Offset, position: u64, detail: String) -> Damage {
@@ -207,8 +217,12 @@ impl SegmentView {
 
     /// Forgets an index that led astray; the next look-up rebuilds it from the frames.
     pub(crate) fn distrust_index(&self) -> Result<(), ReadError> {
-        let rebuilt = self.rebuild_index()?;
-        *self.index.write().expect("no one panics holding the index") = Some(rebuilt);
+        let rebuilt = Arc::new(self.rebuild_index()?);
+        let mut growing = self.growing.write().expect(NO_PANIC);
+        match growing.as_mut() {
+            Some(index) => *index = Arc::unwrap_or_clone(rebuilt),
+            None => self.index.put(&rebuilt),
+        }
         Ok(())
     }
 
@@ -216,19 +230,14 @@ impl SegmentView {
         &self,
         seek: impl Fn(&SegmentIndex) -> Option<IndexEntry>,
     ) -> Result<IndexEntry, ReadError> {
-        {
-            let index = self.index.read().expect("no one panics holding the index");
-            if let Some(index) = index.as_ref() {
-                return Ok(seek(index).unwrap_or(self.first()));
-            }
+        if let Some(index) = self.growing.read().expect(NO_PANIC).as_ref() {
+            return Ok(seek(index).unwrap_or(self.first()));
         }
-        let index = match self.load_index() {
-            Some(index) => index,
-            None => self.rebuild_index()?,
-        };
-        let found = seek(&index).unwrap_or(self.first());
-        *self.index.write().expect("no one panics holding the index") = Some(index);
-        Ok(found)
+        let index = self.index.get(|| match self.load_index() {
+            Some(index) => Ok(Arc::new(index)),
+            None => self.rebuild_index().map(Arc::new),
+        })?;
+        Ok(seek(&index).unwrap_or(self.first()))
     }
 
     fn load_index(&self) -> Option<SegmentIndex> {
@@ -297,7 +306,7 @@ fn push_sparse(
 #[derive(Debug)]
 pub(crate) struct Window<'a> {
     view: &'a SegmentView,
-    map: &'a Arc<dyn Map>,
+    map: Arc<dyn Map>,
     at: u64,
     /// What was brought in from `at` on.
     bytes: bytes::Bytes,

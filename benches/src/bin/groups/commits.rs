@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use flowstone_benches::anonymous_bytes;
 use flowstone_broker::{Cursor, Distribution, Env};
 use flowstone_client::Client;
 use flowstone_server::{Server, ServerConfig};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-use crate::directory::{RECORDS, TOPIC, memory, mib, open};
+use crate::directory::{RECORDS, TOPIC, mib, open};
 use crate::{Args, Outcome};
 
 /// Commits every partition of the topic for every group, a group a call.
@@ -82,7 +83,7 @@ pub(crate) fn through_the_broker(args: &Args, dir: &Path) -> Outcome<()> {
             cpu.share(rate.commits)
         );
     }
-    println!("memory then: {:.1} MiB", mib(memory()?));
+    println!("memory then: {:.1} MiB", mib(anonymous_bytes()?));
     std::process::abort();
 }
 

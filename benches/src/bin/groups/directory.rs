@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::Bytes;
-use flowstone_benches::Run;
+use flowstone_benches::{Run, anonymous_bytes};
 use flowstone_broker::{Broker, BrokerConfig, Env, ProduceRequest, TopicSpec};
 use pollster::block_on;
 
@@ -45,20 +45,10 @@ pub(crate) fn open_and_tell(dir: &Path) -> Outcome<()> {
     println!(
         "{:.3} s, {:.1} MiB of anonymous memory, an offsets log of {:.1} MiB",
         took.as_secs_f64(),
-        mib(memory()?),
+        mib(anonymous_bytes()?),
         mib(log_bytes)
     );
     Ok(block_on(broker.shutdown())?)
-}
-
-/// Memory of this process that no file stands behind, in bytes.
-pub(crate) fn memory() -> Outcome<u64> {
-    let status = fs::read_to_string("/proc/self/status")?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    Ok(kib.ok_or("no RssAnon")?.parse::<u64>()? << 10)
 }
 
 /// Bytes on disk of all files of a directory.

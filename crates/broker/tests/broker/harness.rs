@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use flowstone_broker::{
     AppendedRun, Broker, BrokerConfig, Cursor, Delivery, Env, Error, FetchRequest, Fetched,
-    ProduceRequest, Start, SubscribeRequest, Subscription, TopicSpec,
+    OpenLimits, ProduceRequest, Start, SubscribeRequest, Subscription, TopicSpec,
 };
 use flowstone_disk::{Disk, ManualClock, OpKind, OpenMode, SimDisk};
 use prost::Message;
@@ -129,6 +129,14 @@ impl Machine {
         config.limits.min_segment_bytes = 1;
         config.default_segment_bytes = 16 << 10;
         config.disk_reserve_bytes = 0;
+        if !self.seed.is_multiple_of(2) {
+            // Nobody may notice what is closed.
+            config.open = OpenLimits {
+                files: 1,
+                maps: 1,
+                index_bytes: 1,
+            };
+        }
         let fatal = Arc::clone(&self.fatal);
         config.on_fatal = Arc::new(move |reason| fatal.lock().unwrap().push(reason.to_owned()));
         config

@@ -5,7 +5,7 @@ use std::io::{Error as IoError, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
-use flowstone_broker::{Cursor, Error, OpenError, Start, TopicSpec};
+use flowstone_broker::{Cursor, Error, OpenError, OpenLimits, Start, TopicSpec};
 use flowstone_disk::OpKind;
 
 use crate::harness::{Driven, Machine, at, values};
@@ -156,4 +156,47 @@ fn a_start_without_enough_files_is_refused_whichever_is_missing() {
         assert_eq!(broker.all("visits", partition).len(), 2);
         assert_eq!(put(&broker, partition), Ok(2));
     }
+}
+
+#[test]
+fn many_partitions_make_do_with_few_files_and_maps() {
+    let machine = Machine::new(2);
+    let config = |files, maps| {
+        let mut config = machine.config();
+        config.open = OpenLimits {
+            files,
+            maps,
+            index_bytes: 1,
+        };
+        config
+    };
+    let mut opened = Vec::new();
+    for (files, maps) in [(3, 5), (1, 1), (1000, 1000)] {
+        let broker = machine.open_with(config(files, maps)).unwrap();
+        if files == 3 {
+            broker.create("visits", 20);
+        }
+        let opens = machine.disk.count(OpKind::Open);
+        let mut offset = 0;
+        for _ in 0..10 {
+            for partition in 0..20 {
+                offset = put(&broker, partition).unwrap();
+            }
+        }
+        opened.push(machine.disk.count(OpKind::Open) - opens);
+        assert_eq!(offset % 10, 9);
+        for partition in 0..20 {
+            assert_eq!(
+                broker.all("visits", partition).len() as u64,
+                offset + 1,
+                "partition {partition} with {files} files"
+            );
+        }
+        assert!(is_online(&machine, &broker));
+        broker.shutdown();
+    }
+    let [_, few, many] = opened[..] else {
+        panic!("three lives")
+    };
+    assert!(few > many + 120, "{opened:?}: each append opened its file");
 }

@@ -1,5 +1,6 @@
-//! How many files the process may have open.
+//! How many files and maps the process may have open.
 
+use std::fs;
 use std::io;
 
 use rustix::io::Errno;
@@ -23,6 +24,14 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
 /// How many files this process may have open now; `u64::MAX` for no limit.
 pub fn open_files_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// How many maps this process may have, its own program and memory among them; what Linux has by
+/// default where that cannot be read.
+pub fn maps_limit() -> u64 {
+    let told = fs::read_to_string("/proc/sys/vm/max_map_count").ok();
+    told.and_then(|told| told.trim().parse().ok())
+        .unwrap_or(65_530)
 }
 
 /// Whether an operation failed since the process, or the whole system, has as many files open as it

@@ -13,6 +13,7 @@ use crate::active::{Active, FIRST_FRAME};
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
+use crate::open_segments::SegmentFile;
 use crate::producers::ProducerState;
 use crate::scan::{Bad, FrameAt, Scan, ScanError};
 use crate::syncs::Syncs;
@@ -119,8 +120,9 @@ fn seal(
         Err(full @ LogError::DiskFull { .. }) => Some(full),
         Err(error) => return Err(error),
     };
+    let index = active.view.encoded_index();
     active.view.seal(tail.next_offset, active.durable_end);
-    if let Some(index) = active.view.encoded_index() {
+    if let Some(index) = index {
         dir.write_index(active.view.index_path(), &index);
     }
     Ok(Recovered {
@@ -136,7 +138,7 @@ fn seal(
 
 fn open(dir: &PartitionDir, entry: &SegmentEntry, config: &LogConfig) -> Result<Active, LogError> {
     let path = dir.segment_path(entry.base_offset, entry.id);
-    let file = dir.open(&path)?;
+    let file = SegmentFile::existing(&dir.disk, &path, &dir.open.files);
     let mut header = vec![0; usize::try_from(FIRST_FRAME.get()).expect("a small number")];
     file.read_exact_at(&mut header, 0)
         .map_err(LogError::io("read", &path))?;
@@ -145,6 +147,7 @@ fn open(dir: &PartitionDir, entry: &SegmentEntry, config: &LogConfig) -> Result<
         source,
     })?;
     let reserved_end = file.len().map_err(LogError::io("measure", &path))?;
+    let file = Arc::new(file);
     Ok(Active {
         syncs: Arc::new(Syncs::new(&file, &path)),
         file,

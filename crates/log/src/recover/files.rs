@@ -1,8 +1,9 @@
 //! The files of a partition's directory: which are listed, which are not, and what the others mean.
 
 use std::io;
+use std::path::Path;
 
-use flowstone_disk::OpenMode;
+use flowstone_disk::{File, OpenMode};
 use flowstone_format::{
     FloorSlot, HeaderError, MANIFEST_NAME, Manifest, Offset, PartitionId, Position,
     SEGMENT_HEADER_LEN, SegmentEntry, SegmentHeader, index_name, parse_segment_name,
@@ -58,7 +59,7 @@ pub(crate) fn check_segment(
         Err(error) => return Err(LogError::io("open", &path)(error)),
         Ok(file) => {
             let len = file.len().map_err(LogError::io("measure", &path))?;
-            match read_header(dir, &name)? {
+            match header_of(&*file, &path)? {
                 Err(
                     source @ (HeaderError::NewerVersion { .. }
                     | HeaderError::UnknownFeatures { .. }),
@@ -170,10 +171,17 @@ fn read_header(
         .disk
         .open(&path, OpenMode::Read)
         .map_err(LogError::io("open", &path))?;
-    let len = file.len().map_err(LogError::io("measure", &path))?;
+    header_of(&*file, &path)
+}
+
+fn header_of(
+    file: &dyn File,
+    path: &Path,
+) -> Result<Result<(SegmentHeader, u32), HeaderError>, LogError> {
+    let len = file.len().map_err(LogError::io("measure", path))?;
     let mut bytes = vec![0; usize::try_from(len.min(SEGMENT_HEADER_LEN)).expect("a small number")];
     file.read_exact_at(&mut bytes, 0)
-        .map_err(LogError::io("read", &path))?;
+        .map_err(LogError::io("read", path))?;
     Ok(SegmentHeader::decode(&bytes))
 }
 

@@ -11,6 +11,7 @@ mod floor_slots;
 mod found_damage;
 mod harness;
 mod model;
+mod open_segments;
 mod overlapping;
 mod prefix_and_suffix;
 mod producer_crashes;

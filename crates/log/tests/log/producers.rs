@@ -309,7 +309,16 @@ fn logs_share_one_budget_and_give_back_what_they_had() {
     let budget = Arc::new(ProducerBudget::new(40));
     let open = || {
         let env = Env::simulated(&rig.disk, &rig.clock, 1);
-        Log::open_within(&env, &rig.dir(), PARTITION, None, rig.config, &budget).unwrap()
+        Log::open_within(
+            &env,
+            &rig.dir(),
+            PARTITION,
+            None,
+            rig.config,
+            &budget,
+            &Arc::default(),
+        )
+        .unwrap()
     };
     let mut log = open();
     send(&rig, &mut log, "a", 1, &["x"]).unwrap();

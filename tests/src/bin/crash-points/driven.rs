@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use flowstone_broker::{
-    Broker, BrokerConfig, Env, Error, FetchRequest, GroupOffset, PartitionInfo, Start, TopicInfo,
+    Broker, BrokerConfig, Env, Error, FetchRequest, GroupOffset, OpenLimits, PartitionInfo, Start,
+    TopicInfo,
 };
 use flowstone_disk::{ManualClock, SimDisk};
 use flowstone_proto::v1::Record;
@@ -180,6 +181,12 @@ fn config() -> BrokerConfig {
     config.default_segment_bytes = 12 << 10;
     config.snapshot_interval_bytes = 4 << 10;
     config.disk_reserve_bytes = 128 << 10;
+    // Whatever can be closed is, and opened again.
+    config.open = OpenLimits {
+        files: 1,
+        maps: 2,
+        index_bytes: 1,
+    };
     config.on_fatal = Arc::new(|_| {});
     config
 }
