@@ -1,0 +1,23 @@
+//! Everything that is measured, one file each.
+
+mod disk;
+mod flowstone;
+mod flowstone_client;
+mod flowstone_opaque;
+mod opaque_session;
+mod raw;
+
+use crate::options::Options;
+use crate::peer::Peer;
+
+/// All of them, in the order of the result.
+pub(crate) fn all(options: &Options) -> Vec<Box<dyn Peer>> {
+    let flowstone = options.flowstone_binary();
+    vec![
+        Box::new(raw::Raw),
+        Box::new(flowstone_opaque::FlowstoneOpaque::new(flowstone.clone())),
+        Box::new(flowstone_client::FlowstoneClient::new(flowstone)),
+        Box::new(disk::Disk::large()),
+        Box::new(disk::Disk::small()),
+    ]
+}
