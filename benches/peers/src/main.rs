@@ -1,5 +1,7 @@
 //! Runs Flowstone, its ceiling and its peers in turn on the same work, and tells how they compare.
 
+mod duplex;
+mod external;
 mod flowstone_wire;
 mod latency;
 mod machine;
