@@ -66,16 +66,24 @@ struct Turn<'a> {
 impl Turn<'_> {
     fn take(&mut self, place: &Place, durability: Durability, works: &[Work]) -> Result<()> {
         let mut session = self.peer.start(place, durability)?;
+        let outcome = self.work(session.as_mut(), works);
+        if let (Err(_), Some(server)) = (&outcome, session.server()) {
+            eprintln!("  its server's last words: {}", server.end_of_log());
+        }
+        outcome
+    }
+
+    fn work(&mut self, session: &mut dyn Session, works: &[Work]) -> Result<()> {
         let first = works.first().context("there is work")?;
-        self.warm_up(session.as_mut(), *first)?;
+        self.warm_up(session, *first)?;
         let mut produced = None;
         for work in works {
             match work {
-                Work::Latency | Work::Paced => self.latency(session.as_mut(), *work)?,
+                Work::Latency | Work::Paced => self.latency(session, *work)?,
                 Work::Replay1k | Work::Replay100 => {
                     let (load, produced) = match produced.take() {
                         Some(produced) => produced,
-                        None => self.produce_unseen(session.as_mut(), *work)?,
+                        None => self.produce_unseen(session, *work)?,
                     };
                     let watch = session.server().map(|server| server.watch());
                     let replayed = session.replay(&load, &produced)?;

@@ -7,6 +7,7 @@ mod flowstone_opaque;
 mod kafka;
 mod nats;
 mod opaque_session;
+mod rabbitmq;
 mod raw;
 mod redis;
 
@@ -25,6 +26,7 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Peer>> {
         Box::new(nats::Nats::publishing_async(installed.clone())),
         Box::new(nats::Nats::publishing_fast(installed.clone())),
         Box::new(redis::Redis::new(installed)),
+        Box::new(rabbitmq::RabbitMq),
         Box::new(disk::Disk::large()),
         Box::new(disk::Disk::small()),
     ]
