@@ -1,5 +1,6 @@
 //! Runs Flowstone, its ceiling and its peers in turn on the same work, and tells how they compare.
 
+mod chart;
 mod duplex;
 mod external;
 mod flowstone_wire;
@@ -161,6 +162,9 @@ fn write(options: &Options, report: &Report) -> Result<()> {
     }
     if let Some(path) = &options.markdown {
         put(path, &markdown)?;
+    }
+    if let Some(path) = &options.svg {
+        put(path, &chart::svg(report))?;
     }
     Ok(())
 }

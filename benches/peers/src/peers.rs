@@ -4,6 +4,7 @@ mod disk;
 mod flowstone;
 mod flowstone_client;
 mod flowstone_opaque;
+mod iggy;
 mod kafka;
 mod nats;
 mod opaque_session;
@@ -25,8 +26,9 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Peer>> {
         Box::new(kafka::Kafka::new(installed.clone())),
         Box::new(nats::Nats::publishing_async(installed.clone())),
         Box::new(nats::Nats::publishing_fast(installed.clone())),
-        Box::new(redis::Redis::new(installed)),
+        Box::new(redis::Redis::new(installed.clone())),
         Box::new(rabbitmq::RabbitMq),
+        Box::new(iggy::Iggy::new(options.iggy_server.clone(), installed)),
         Box::new(disk::Disk::large()),
         Box::new(disk::Disk::small()),
     ]

@@ -156,7 +156,7 @@ impl Drop for Server {
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
-        // What it has left behind had its id while its parent lived, and is named by it again.
+        // What it started and has not stopped is given to another parent when it ends.
         for pid in descendants
             .into_iter()
             .skip(1)

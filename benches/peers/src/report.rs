@@ -32,8 +32,18 @@ pub(crate) struct Told {
     pub(crate) name: String,
     /// The name in the result.
     pub(crate) title: String,
-    /// What its acks mean, or why it does not do the work.
-    pub(crate) offers: Vec<(Work, std::result::Result<String, String>)>,
+    /// What it does of the work that was asked for.
+    pub(crate) offers: Vec<Offered>,
+}
+
+/// A piece of work and what a peer does of it: one of both is there.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Offered {
+    pub(crate) work: Work,
+    /// What its acks mean.
+    pub(crate) acks: Option<String>,
+    /// Why it does not do it.
+    pub(crate) not: Option<String>,
 }
 
 /// Who was not there.
@@ -48,9 +58,16 @@ pub(crate) struct Skipped {
 impl Told {
     /// What is told of a peer.
     pub(crate) fn of(peer: &dyn Peer, works: &[Work]) -> Self {
-        let offers = works.iter().map(|work| match peer.offers(*work) {
-            Offer::Acks(acks) => (*work, Ok(acks.to_owned())),
-            Offer::Not(why) => (*work, Err(why.to_owned())),
+        let offers = works.iter().map(|work| {
+            let (acks, not) = match peer.offers(*work) {
+                Offer::Acks(acks) => (Some(acks.to_owned()), None),
+                Offer::Not(why) => (None, Some(why.to_owned())),
+            };
+            Offered {
+                work: *work,
+                acks,
+                not,
+            }
         });
         Self {
             name: peer.name().to_owned(),
@@ -61,24 +78,64 @@ impl Told {
 
     /// What its acks mean in this work; empty where it does not do it.
     pub(crate) fn acks(&self, work: Work) -> &str {
-        let offer = self.offers.iter().find(|(offered, _)| *offered == work);
+        let offer = self.offers.iter().find(|offer| offer.work == work);
         offer
-            .and_then(|(_, acks)| acks.as_deref().ok())
+            .and_then(|offer| offer.acks.as_deref())
             .unwrap_or_default()
     }
 
     /// The work that it does not do, under the reason.
-    pub(crate) fn not_offered(&self, works: &[Work]) -> Vec<(&str, Vec<Work>)> {
+    pub(crate) fn not_offered(&self) -> Vec<(&str, Vec<Work>)> {
         let mut reasons: Vec<(&str, Vec<Work>)> = Vec::new();
-        for (work, offer) in &self.offers {
-            let (Err(why), true) = (offer, works.contains(work)) else {
+        for offer in &self.offers {
+            let Some(why) = offer.not.as_deref() else {
                 continue;
             };
-            match reasons.iter_mut().find(|(reason, _)| reason == why) {
-                Some((_, of_reason)) => of_reason.push(*work),
-                None => reasons.push((why, vec![*work])),
+            match reasons.iter_mut().find(|(reason, _)| *reason == why) {
+                Some((_, works)) => works.push(offer.work),
+                None => reasons.push((why, vec![offer.work])),
             }
         }
         reasons
+    }
+}
+
+/// A report of two peers, of which one is four times as fast as the other.
+#[cfg(test)]
+pub(crate) fn example() -> Report {
+    use std::path::Path;
+
+    use crate::peer::Transferred;
+    use crate::sample::Sample;
+
+    let work = Work::Produce1k;
+    let told = |name: &str| Told {
+        name: name.to_owned(),
+        title: format!("{name} by title"),
+        offers: vec![Offered {
+            work,
+            acks: Some("page cache".to_owned()),
+            not: None,
+        }],
+    };
+    let mut samples = Samples::default();
+    for (peer, seconds) in [("flowstone", 1.0), ("kafka", 4.0)] {
+        let done = Transferred {
+            records: 1_000_000,
+            bytes: 1_000_000_000,
+            seconds,
+        };
+        samples.add(Sample::of_transfer(peer, work, 1, &done, None));
+    }
+    Report {
+        machine: Machine::this(Path::new("/")),
+        runs: 1,
+        works: vec![work],
+        peers: vec![told("flowstone"), told("kafka")],
+        skipped: vec![Skipped {
+            title: "Some peer".to_owned(),
+            missing: "bring it".to_owned(),
+        }],
+        samples,
     }
 }

@@ -112,7 +112,7 @@ fn millis(micros: f64) -> String {
 fn notes(text: &mut String, report: &Report) {
     let mut lines = Vec::new();
     for peer in &report.peers {
-        for (why, works) in peer.not_offered(&report.works) {
+        for (why, works) in peer.not_offered() {
             let works: Vec<String> = works.into_iter().map(Work::name).collect();
             lines.push(format!("- {} ({}): {why}.", peer.title, works.join(", ")));
         }
@@ -135,5 +135,29 @@ fn notes(text: &mut String, report: &Report) {
     if !lines.is_empty() {
         put(text, "Not measured:\n");
         put(text, &lines.join("\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn a_row_tells_how_far_flowstone_is_ahead() {
+        let text = markdown(&example());
+        assert!(
+            text.contains("| kafka by title | page cache | 250 | 250 – 250 | 4.0 × |"),
+            "{text}"
+        );
+        assert!(
+            text.contains("| flowstone by title | page cache | 1000 | 1000 – 1000 |  |"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn who_was_skipped_is_told() {
+        assert!(markdown(&example()).contains("- Some peer was skipped: bring it."));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// So many bytes of values go into one request, where a peer has requests.
 pub(crate) const REQUEST_VALUE_BYTES: usize = 256 << 10;
@@ -15,8 +15,7 @@ pub(crate) const LATENCY_VALUE_BYTES: usize = 1 << 10;
 pub(crate) const PACED_PER_SECOND: u32 = 1_000;
 
 /// A piece of work, and a column of the result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub(crate) enum Work {
     /// Records of 1 KiB, acknowledged before they are synced
     #[value(name = "produce-1k")]
@@ -46,8 +45,7 @@ pub(crate) enum Work {
 }
 
 /// When a peer may acknowledge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
     /// Once the records are in the page cache, or where the peer keeps them by default.
     Written,
@@ -189,6 +187,13 @@ impl Work {
             Some(Unit { durability, works })
         });
         wanted.collect()
+    }
+}
+
+/// By the name on the command line.
+impl Serialize for Work {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name())
     }
 }
 

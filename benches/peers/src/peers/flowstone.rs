@@ -2,14 +2,19 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use flowstone_client::{Client, Topic};
 use tokio::runtime::Runtime;
 
 use crate::peer::{Offer, Place};
 use crate::process::{Server, free_port};
 use crate::work::{Durability, Work};
+
+/// How long a sync may take after the last ack.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL_EVERY: Duration = Duration::from_millis(5);
 
 /// What its acks mean.
 pub(super) fn offers(work: Work) -> Offer {
@@ -62,5 +67,31 @@ pub(super) fn create_topic(
             .await
             .with_context(|| format!("cannot create topic {name}"))?;
         Ok(())
+    })
+}
+
+/// Waits until so many records can be read: what is acknowledged before it is synced is shown to readers only
+/// afterwards, since they never see what a power cut could take back.
+pub(super) fn wait_until_readable(
+    runtime: &Runtime,
+    port: u16,
+    topic: &str,
+    records: u64,
+) -> Result<()> {
+    let begun = Instant::now();
+    runtime.block_on(async {
+        let client = Client::connect(format!("127.0.0.1:{port}"))?;
+        loop {
+            let (_, partitions) = client.get_topic(topic).await?;
+            let ends = partitions.iter().map(|partition| partition.high_watermark);
+            if ends.sum::<i64>() as u64 >= records {
+                return Ok(());
+            }
+            ensure!(
+                begun.elapsed() < SYNC_TIMEOUT,
+                "what was produced is not synced"
+            );
+            tokio::time::sleep(POLL_EVERY).await;
+        }
     })
 }

@@ -202,6 +202,7 @@ impl Session for ClientSession {
     }
 
     fn replay(&mut self, load: &Load, produced: &Transferred) -> Result<Transferred> {
+        flowstone::wait_until_readable(&self.runtime, self.port, &load.topic, produced.records)?;
         let reading = read_all(self.endpoint(), load.topic.clone());
         let begun = Instant::now();
         let (records, bytes) = self.runtime.block_on(async {

@@ -76,6 +76,10 @@ impl Dialect for FlowstoneDialect {
         }
     }
 
+    fn settle(&self, runtime: &Runtime, load: &Load, produced: &Transferred) -> Result<()> {
+        flowstone::wait_until_readable(runtime, self.port, &load.topic, produced.records)
+    }
+
     fn down(&self, load: &Load, _: &Transferred) -> (&'static str, Bytes) {
         (SUBSCRIBE, subscribe_request(&load.topic))
     }

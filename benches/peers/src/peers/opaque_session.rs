@@ -20,6 +20,8 @@ pub(super) trait Dialect {
     fn prepare(&self, runtime: &Runtime, topic: &str, partitions: usize) -> Result<()>;
     /// The stream up to a partition of it, with so many records in each message.
     fn up(&self, load: &Load, partition: usize, records: usize) -> Up;
+    /// Waits until a reader gets to see all that was produced.
+    fn settle(&self, runtime: &Runtime, load: &Load, produced: &Transferred) -> Result<()>;
     /// The method that reads all of it, and its request.
     fn down(&self, load: &Load, produced: &Transferred) -> (&'static str, Bytes);
     /// How many records were received.
@@ -85,6 +87,7 @@ impl<D: Dialect> Session for OpaqueSession<D> {
     }
 
     fn replay(&mut self, load: &Load, produced: &Transferred) -> Result<Transferred> {
+        self.dialect.settle(&self.runtime, load, produced)?;
         let (path, order) = self.dialect.down(load, produced);
         let port = self.port;
         let (received, seconds) = self.runtime.block_on(async {

@@ -71,6 +71,10 @@ impl Dialect for RawDialect {
         }
     }
 
+    fn settle(&self, _: &Runtime, _: &Load, _: &Transferred) -> Result<()> {
+        Ok(())
+    }
+
     fn down(&self, load: &Load, produced: &Transferred) -> (&'static str, Bytes) {
         let messages = produced.records.div_ceil(records_per_message(load));
         (DOWN, order(messages, RESPONSE_BYTES))
