@@ -17,6 +17,7 @@ mod report;
 mod runtime;
 mod sample;
 mod size;
+mod summary;
 mod table;
 mod touch;
 mod work;

@@ -2,14 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::report::Report;
+use crate::report::{Report, Told};
 use crate::sample::Sample;
+use crate::summary::{CEILING, OURS, OURS_OPAQUE, ahead, of_ceiling, table};
 use crate::work::Work;
-
-/// Figures are compared with this one, and it with the ceiling.
-const OURS: &str = "flowstone";
-const OURS_OPAQUE: &str = "flowstone-opaque";
-const CEILING: &str = "raw";
 
 /// All of it.
 pub(crate) fn markdown(report: &Report) -> String {
@@ -23,6 +19,10 @@ pub(crate) fn markdown(report: &Report) -> String {
             report.runs
         ),
     );
+    let summary = table(report);
+    if !summary.is_empty() {
+        put(&mut text, &format!("{}\n", summary.join("\n")));
+    }
     for work in &report.works {
         let rows = rows(report, *work);
         if rows.is_empty() {
@@ -53,47 +53,53 @@ fn heading(work: Work) -> &'static str {
 }
 
 fn rows(report: &Report, work: Work) -> Vec<String> {
-    let samples = &report.samples;
-    let row = |peer: &crate::report::Told| {
-        samples.of(&peer.name, work).next()?;
-        let median = |number| samples.median(&peer.name, work, number);
-        let acks = peer.acks(work);
-        if work.is_latency() {
-            let p50 = median(|sample: &Sample| sample.latency.map(|latency| latency.p50_us))?;
-            let p99 = median(|sample: &Sample| sample.latency.map(|latency| latency.p99_us))?;
-            let ours = samples.median(OURS, work, |sample| {
-                sample.latency.map(|latency| latency.p50_us)
-            });
-            let times = times(ours.map(|ours| p50 / ours), &peer.name);
-            return Some(format!(
-                "| {} | {acks} | {} | {} | {times} |",
-                peer.title,
-                millis(p50),
-                millis(p99)
-            ));
-        }
-        let rate = median(|sample| sample.mb_per_second)?;
-        let all = samples.numbers(&peer.name, work, |sample| sample.mb_per_second);
-        let least = all.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = all.iter().copied().fold(0.0, f64::max);
-        let ours = samples.median(OURS, work, |sample| sample.mb_per_second);
-        let ceiling = samples.median(CEILING, work, |sample| sample.mb_per_second);
-        let times = times(ours.map(|ours| ours / rate), &peer.name);
-        let of_ceiling = ceiling
-            .filter(|_| [OURS, OURS_OPAQUE].contains(&peer.name.as_str()))
-            .map_or(String::new(), |ceiling| {
-                format!("{:.0}%", rate / ceiling * 100.0)
-            });
-        let cpu = median(|sample| sample.server_cpu_s_per_gb)
-            .map_or(String::new(), |cpu| format!("{cpu:.2}"));
-        let memory = median(|sample| sample.server_anonymous_mib)
-            .map_or(String::new(), |mib| format!("{mib:.0} MiB"));
-        Some(format!(
-            "| {} | {acks} | {rate:.0} | {least:.0} – {most:.0} | {times} | {of_ceiling} | {cpu} | {memory} |",
-            peer.title
-        ))
+    let row = if work.is_latency() {
+        latency_row
+    } else {
+        rate_row
     };
-    report.peers.iter().filter_map(row).collect()
+    let rows = report
+        .peers
+        .iter()
+        .filter_map(|peer| row(report, peer, work));
+    rows.collect()
+}
+
+fn latency_row(report: &Report, peer: &Told, work: Work) -> Option<String> {
+    let samples = &report.samples;
+    let median = |number| samples.median(&peer.name, work, number);
+    let p50 = median(|sample: &Sample| sample.latency.map(|latency| latency.p50_us))?;
+    let p99 = median(|sample: &Sample| sample.latency.map(|latency| latency.p99_us))?;
+    Some(format!(
+        "| {} | {} | {} | {} | {} |",
+        peer.title,
+        peer.acks(work),
+        millis(p50),
+        millis(p99),
+        times(ahead(samples, &peer.name, work), &peer.name),
+    ))
+}
+
+fn rate_row(report: &Report, peer: &Told, work: Work) -> Option<String> {
+    let samples = &report.samples;
+    let median = |number| samples.median(&peer.name, work, number);
+    let rate = median(|sample: &Sample| sample.mb_per_second)?;
+    let all = samples.numbers(&peer.name, work, |sample| sample.mb_per_second);
+    let least = all.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = all.iter().copied().fold(0.0, f64::max);
+    let of_ceiling = of_ceiling(samples, &peer.name, work)
+        .filter(|_| [OURS, OURS_OPAQUE].contains(&peer.name.as_str()))
+        .map_or(String::new(), |share| format!("{:.0}%", share * 100.0));
+    let cpu = median(|sample: &Sample| sample.server_cpu_s_per_gb);
+    let memory = median(|sample: &Sample| sample.server_anonymous_mib);
+    Some(format!(
+        "| {} | {} | {rate:.0} | {least:.0} – {most:.0} | {} | {of_ceiling} | {} | {} |",
+        peer.title,
+        peer.acks(work),
+        times(ahead(samples, &peer.name, work), &peer.name),
+        cpu.map_or(String::new(), |cpu| format!("{cpu:.2}")),
+        memory.map_or(String::new(), |mib| format!("{mib:.0} MiB")),
+    ))
 }
 
 /// A ratio to Flowstone, for those who are not Flowstone.
