@@ -98,7 +98,7 @@ async fn send_many(producer: Producer, value_bytes: usize, bound: Bound) -> Resu
             break;
         }
         // What becomes of it is told by `close`.
-        let _ = producer.send(record(&value)).await?;
+        drop(producer.send(record(&value)).await?);
         records += 1;
     }
     producer.close().await?;
