@@ -15,7 +15,8 @@ fn workspace_root() -> PathBuf {
         .to_owned()
 }
 
-/// Every file with that extension under a folder, sorted, with its path from the workspace root.
+/// Every file with that extension under a folder, sorted, with its path from the workspace root. What a build
+/// has left there is not looked at.
 fn files(folder: &str, extension: &str) -> Vec<(String, String)> {
     let root = workspace_root();
     let mut found = Vec::new();
@@ -24,7 +25,9 @@ fn files(folder: &str, extension: &str) -> Vec<(String, String)> {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                folders.push(path);
+                if path.file_name().is_none_or(|name| name != "target") {
+                    folders.push(path);
+                }
             } else if path.extension().is_some_and(|found| found == extension) {
                 let name = path
                     .strip_prefix(&root)
