@@ -344,24 +344,18 @@ impl<'a> Unread<'a> {
         self.long_varint()
     }
 
-    /// Times and offsets have up to eight bytes, which are taken in one step here; a loop over them would
-    /// cost more than all the rest of a record.
+    /// Times and offsets.
     #[inline]
     fn long_varint(&mut self) -> Option<u64> {
-        let Some(word) = self.bytes[self.at..].first_chunk::<8>() else {
-            return self.any_varint();
-        };
-        let word = u64::from_le_bytes(*word);
-        let ends = !word & 0x8080_8080_8080_8080;
-        if ends == 0 {
-            return self.any_varint();
+        let mut number = 0;
+        for (shift, &byte) in (0..63).step_by(7).zip(&self.bytes[self.at..]) {
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                self.at += shift / 7 + 1;
+                return Some(number);
+            }
         }
-        self.at += ends.trailing_zeros() as usize / 8 + 1;
-        // What lies up to the first byte that ends a number, seven bits of each, pushed together.
-        let bits = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
-        let bits = bits & 0x007f_007f_007f_007f | (bits & 0x7f00_7f00_7f00_7f00) >> 1;
-        let bits = bits & 0x0000_3fff_0000_3fff | (bits & 0x3fff_0000_3fff_0000) >> 2;
-        Some(bits & 0x0fff_ffff | (bits & 0x0fff_ffff_0000_0000) >> 4)
+        self.any_varint()
     }
 
     #[cold]

@@ -1,3 +1,5 @@
+//! What a walk finds, held against what prost decodes.
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;

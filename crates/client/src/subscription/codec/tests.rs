@@ -1,3 +1,5 @@
+//! Records in front, between and behind the other fields, and messages that are none.
+
 use prost::encoding::encode_varint;
 
 use super::*;
