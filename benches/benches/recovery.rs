@@ -42,7 +42,7 @@ fn recovery(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(bytes));
         for (name, floor) in [("clean", floor), ("unclean", None)] {
             group.bench_function(BenchmarkId::new(name, bytes >> 20), |bencher| {
-                bencher.iter(|| open(dir.path(), floor.clone()));
+                bencher.iter(|| open(dir.path(), floor));
             });
         }
     }
