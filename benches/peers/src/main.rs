@@ -33,6 +33,7 @@ use machine::Machine;
 use options::{Command, Options};
 use peer::Peer;
 use report::{Report, Skipped, Told};
+use touch::Filler;
 
 fn main() -> ExitCode {
     let options = Options::parse();
@@ -96,10 +97,8 @@ fn run(options: &Options) -> Result<bool> {
         .with_context(|| format!("cannot write in {}", parent.display()))?;
     let machine = Machine::this(dir.path());
     eprintln!("{}", machine.line());
-    let touched = touch::touch(options.touch);
-    eprintln!("{} MiB of memory were touched", touched >> 20);
-
-    let samples = measure::run(options, &there, dir.path())?;
+    let filler = Filler::new(dir.path(), options.touch)?;
+    let samples = measure::run(options, &there, dir.path(), &filler)?;
     let works = options.works();
     let report = Report {
         machine,

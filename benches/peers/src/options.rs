@@ -58,8 +58,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
-    /// Memory that is filled once before anything is measured, since a virtual machine pays for each page when it is
-    /// first used; 0: none
+    /// The page cache is kept full with a file of this size, since a virtual machine pays for each page that was not
+    /// used for a while; best as large as memory. 0: not at all
     #[arg(long, default_value = "8GiB", value_name = "SIZE", value_parser = parse_size)]
     pub(crate) touch: u64,
 
