@@ -1,3 +1,5 @@
+//! Messages are taken as they were sent, however they come, and what is none is told.
+
 use std::collections::VecDeque;
 use std::convert::Infallible;
 
