@@ -365,3 +365,15 @@ fn space_that_is_refused_for_another_reason_than_a_full_disk_is_not_asked_for_ag
     rig.put(&mut log, &[record(&[b'x'; 100_000], 0)])
         .expect("what it needs is there, though not what it would like");
 }
+
+#[test]
+fn a_reopening_knows_what_was_durable_whatever_floor_was_told() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    let first_end = log.floor().unwrap().position;
+    rig.put(&mut log, &values(["b"])).unwrap();
+    rig.overwrite(&rig.segment_files()[0], first_end.get(), &[0; 512]);
+    log.reopen(None).unwrap();
+    assert!(log.damage().is_some(), "an acknowledged record is gone");
+}
