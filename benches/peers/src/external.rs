@@ -10,6 +10,10 @@ use crate::latency::Latencies;
 use crate::peer::{Probe, Transferred};
 use crate::work::Load;
 
+/// What [`flowstone_disk::keep_freed_memory`] does for the clients in this process.
+const KEEP_FREED_MEMORY: &str =
+    "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864";
+
 /// Runs a client to its end and answers with what it printed.
 ///
 /// # Errors
@@ -17,6 +21,7 @@ use crate::work::Load;
 pub(crate) fn run(program: &Path, arguments: &[String]) -> Result<String> {
     let output = Command::new(program)
         .args(arguments)
+        .env("GLIBC_TUNABLES", KEEP_FREED_MEMORY)
         .output()
         .with_context(|| format!("cannot start {}", program.display()))?;
     if !output.status.success() {

@@ -54,14 +54,6 @@ pub(crate) fn available_bytes() -> u64 {
     ) << 10
 }
 
-/// Memory that nothing is in, in bytes.
-pub(crate) fn free_bytes() -> u64 {
-    kib(
-        &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
-        "MemFree",
-    ) << 10
-}
-
 fn unknown() -> String {
     "unknown".to_owned()
 }

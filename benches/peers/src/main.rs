@@ -28,14 +28,15 @@ use std::process::{Command as Process, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use flowstone_disk::keep_freed_memory;
 
 use machine::Machine;
 use options::{Command, Options};
 use peer::Peer;
 use report::{Report, Skipped, Told};
-use touch::Filler;
 
 fn main() -> ExitCode {
+    keep_freed_memory();
     let options = Options::parse();
     let outcome = match options.command {
         Some(Command::RawServer { port }) => opaque::server::serve(port).map(|()| true),
@@ -97,8 +98,7 @@ fn run(options: &Options) -> Result<bool> {
         .with_context(|| format!("cannot write in {}", parent.display()))?;
     let machine = Machine::this(dir.path());
     eprintln!("{}", machine.line());
-    let filler = Filler::new(dir.path(), options.touch)?;
-    let samples = measure::run(options, &there, dir.path(), &filler)?;
+    let samples = measure::run(options, &there, dir.path())?;
     let works = options.works();
     let report = Report {
         machine,

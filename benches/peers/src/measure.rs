@@ -9,7 +9,7 @@ use crate::options::Options;
 use crate::peer::{Offer, Peer, Place, Probe, Session, Transferred};
 use crate::procfs::Watch;
 use crate::sample::{Sample, Samples};
-use crate::touch::Filler;
+use crate::touch::touch;
 use crate::work::{Bound, Durability, Load, PACED_PER_SECOND, Unit, Work};
 
 /// A warm-up stops after so many bytes, too.
@@ -20,12 +20,7 @@ const WARM_UP_BYTES: u64 = 256 << 20;
 ///
 /// # Errors
 /// When nothing can be written in the directory.
-pub(crate) fn run(
-    options: &Options,
-    peers: &[Box<dyn Peer>],
-    dir: &Path,
-    filler: &Filler,
-) -> Result<Samples> {
+pub(crate) fn run(options: &Options, peers: &[Box<dyn Peer>], dir: &Path) -> Result<Samples> {
     let mut samples = Samples::default();
     for unit in Work::units(&options.works()) {
         for run in 1..=options.runs {
@@ -40,7 +35,6 @@ pub(crate) fn run(
                     .with_context(|| format!("cannot make a directory in {}", dir.display()))?;
                 let mut turn = Turn {
                     options,
-                    filler,
                     peer: peer.as_ref(),
                     run,
                     samples: &mut samples,
@@ -65,7 +59,6 @@ fn offered(peer: &dyn Peer, unit: &Unit) -> Vec<Work> {
 /// One server, from its start to its end.
 struct Turn<'a> {
     options: &'a Options,
-    filler: &'a Filler,
     peer: &'a dyn Peer,
     run: u32,
     samples: &'a mut Samples,
@@ -99,7 +92,7 @@ impl Turn<'_> {
                 }
                 _ => {
                     let load = self.load("measured", *work, self.options.bound());
-                    self.filler.fill()?;
+                    touch(self.options.touch);
                     let watch = session.server().map(|server| server.watch());
                     let done = session.produce(&load)?;
                     self.note(*work, &done, watch);

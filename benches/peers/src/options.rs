@@ -58,9 +58,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
 
-    /// The page cache is kept full with a file of this size, since a virtual machine pays for each page that was not
-    /// used for a while; best as large as memory. 0: not at all
-    #[arg(long, default_value = "8GiB", value_name = "SIZE", value_parser = parse_size)]
+    /// So much memory is used and freed before each produce, since a virtual machine pays for each page that was not used
+    /// for a while. 0: none
+    #[arg(long, default_value = "6GiB", value_name = "SIZE", value_parser = parse_size)]
     pub(crate) touch: u64,
 
     /// Flowstone's binary [default: target/release/flowstone of this workspace]

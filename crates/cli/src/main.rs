@@ -20,7 +20,7 @@ use std::num::NonZero;
 use std::process::ExitCode;
 
 use clap::Parser;
-use flowstone_disk::{open_files_limit, raise_open_files_limit};
+use flowstone_disk::{keep_freed_memory, open_files_limit, raise_open_files_limit};
 
 /// With fewer open files the runtime itself cannot start, and would say so by a panic.
 const OPEN_FILES_LEAST: u64 = 32;
@@ -36,6 +36,7 @@ fn worker_threads(cli: &args::Cli) -> usize {
 }
 
 fn main() -> ExitCode {
+    keep_freed_memory();
     let cli = args::Cli::parse();
     if open_files_limit() < OPEN_FILES_LEAST
         && let Ok(limit @ ..OPEN_FILES_LEAST) = raise_open_files_limit()

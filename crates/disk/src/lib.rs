@@ -16,6 +16,7 @@ pub use disk::{DirEntry, Disk, File, Lock, Map, OpenMode};
 pub use env::Env;
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use real::{
-    RealDisk, is_out_of_open_files, maps_limit, open_files_limit, raise_open_files_limit,
+    RealDisk, is_out_of_open_files, keep_freed_memory, maps_limit, open_files_limit,
+    raise_open_files_limit,
 };
 pub use sim::{Op, OpKind, SimDisk};

@@ -2,6 +2,7 @@
 
 mod direct;
 mod file;
+mod freed_memory;
 mod kept;
 mod map;
 mod open_files;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 use crate::{DirEntry, Disk, File, Lock, OpenMode};
 
+pub use freed_memory::keep_freed_memory;
 pub use open_files::{is_out_of_open_files, maps_limit, open_files_limit, raise_open_files_limit};
 
 /// The file systems of this machine.

@@ -1,4 +1,4 @@
-//! A file of the real disk, mapped: the only `unsafe` there is.
+//! A file of the real disk, mapped: but for one setting of the allocator, the only `unsafe` there is.
 
 use std::fs;
 use std::io;
