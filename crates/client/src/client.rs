@@ -9,11 +9,12 @@ use flowstone_proto::v1::group_service_client::GroupServiceClient;
 use flowstone_proto::v1::log_service_client::LogServiceClient;
 use flowstone_proto::v1::topic_service_client::TopicServiceClient;
 use tokio::time::Instant;
-use tonic::client::Grpc;
+use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status};
 
 use crate::backoff::Backoff;
+use crate::stream::Responses;
 use crate::{Error, ProducerBuilder, Result, SubscribeBuilder};
 
 /// Windows and frames far above HTTP/2's defaults: with those a stream is limited to a fraction
@@ -120,9 +121,14 @@ impl Client {
         SubscribeBuilder::new(self.clone(), topic.into())
     }
 
-    /// A connection of its own, for a stream.
-    pub(crate) fn stream_grpc(&self) -> Grpc<Channel> {
-        Grpc::new(self.transport.connect_lazy()).max_decoding_message_size(RESPONSE_BYTES_MAX)
+    /// A call over a connection of its own.
+    pub(crate) fn stream(
+        &self,
+        path: &'static str,
+        requests: Body,
+    ) -> impl Future<Output = std::result::Result<Responses, Status>> + Send + 'static {
+        let channel = self.transport.connect_lazy();
+        Responses::open(channel, path, requests, RESPONSE_BYTES_MAX)
     }
 
     pub(crate) fn cluster_service(&self) -> ClusterServiceClient<Channel> {

@@ -60,6 +60,7 @@ mod position;
 mod produce;
 mod producer;
 mod records;
+mod stream;
 mod subscription;
 
 pub use client::{Client, ClientOptions};

@@ -47,27 +47,41 @@ const CHECKED: &str = "the run was checked when it was received";
 ///     assert_eq!(record.value, Some(&b"two lemonades"[..]));
 /// }
 /// ```
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default)]
 pub struct Records {
-    /// `0A len Record`, again and again; nothing that [`Records::at_the_front`] refuses.
-    run: Bytes,
+    /// Each is `0A len Record`, again and again; nothing that [`Records::at_the_front`] refuses.
+    runs: Vec<Bytes>,
     len: usize,
 }
 
 impl Records {
-    /// Takes the records that a message begins with, and answers with how many bytes they are. None:
-    /// one of them is malformed, or as only prost reads it.
-    pub(crate) fn at_the_front(message: &Bytes) -> Option<(Self, usize)> {
-        let mut unread = Unread::new(message);
-        let mut len = 0;
-        while unread.begins_with(ENTRY) {
-            let record = RecordRef::take(&mut unread)?;
-            let mut headers = record.headers.into_iter();
-            while headers.take_next()?.is_some() {}
-            len += 1;
+    /// Takes the records that a message begins with, which came in these pieces, and answers with what is behind
+    /// them. None: one of them is malformed, as only prost reads it, or not whole within a piece.
+    pub(crate) fn at_the_front(pieces: &[Bytes]) -> Option<(Self, Bytes)> {
+        let mut records = Self::default();
+        for (index, piece) in pieces.iter().enumerate() {
+            let mut unread = Unread::new(piece);
+            while unread.begins_with(ENTRY) {
+                let record = RecordRef::take(&mut unread)?;
+                let mut headers = record.headers.into_iter();
+                while headers.take_next()?.is_some() {}
+                records.len += 1;
+            }
+            let at = unread.at;
+            if at > 0 {
+                records.runs.push(piece.slice(..at));
+            }
+            if at < piece.len() {
+                let behind = &pieces[index + 1..];
+                let rest = if behind.is_empty() {
+                    piece.slice(at..)
+                } else {
+                    [&piece[at..], &behind.concat()].concat().into()
+                };
+                return Some((records, rest));
+            }
         }
-        let run = message.slice(..unread.at);
-        Some((Self { run, len }, unread.at))
+        Some((records, Bytes::new()))
     }
 
     /// How many there are.
@@ -83,7 +97,8 @@ impl Records {
     /// Walks the records from the first to the last.
     pub fn iter(&self) -> RecordsIter<'_> {
         RecordsIter {
-            unread: Unread::new(&self.run),
+            unread: Unread::new(&[]),
+            runs: self.runs.iter(),
             left: self.len,
         }
     }
@@ -109,11 +124,20 @@ impl FromIterator<proto::Record> for Records {
             len += 1;
         }
         Self {
-            run: run.freeze(),
+            runs: vec![run.freeze()],
             len,
         }
     }
 }
+
+/// The same bytes, in whatever pieces they came.
+impl PartialEq for Records {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.runs.iter().flatten().eq(other.runs.iter().flatten())
+    }
+}
+
+impl Eq for Records {}
 
 impl fmt::Debug for Records {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,6 +149,8 @@ impl fmt::Debug for Records {
 #[derive(Clone, Debug)]
 pub struct RecordsIter<'a> {
     unread: Unread<'a>,
+    /// Behind it.
+    runs: std::slice::Iter<'a, Bytes>,
     left: usize,
 }
 
@@ -134,6 +160,9 @@ impl<'a> Iterator for RecordsIter<'a> {
     #[inline(always)]
     fn next(&mut self) -> Option<RecordRef<'a>> {
         self.left = self.left.checked_sub(1)?;
+        while self.unread.at == self.unread.bytes.len() {
+            self.unread = Unread::new(self.runs.next()?);
+        }
         Some(RecordRef::take(&mut self.unread).expect(CHECKED))
     }
 
@@ -183,13 +212,73 @@ impl<'a> RecordRef<'a> {
         }
     }
 
-    /// Takes `0A len Record` and reads all fields, headers as bytes still. As protobuf has it, the last of
-    /// several holds, and what is not known is left out. None: it is malformed, or as only prost reads it.
+    /// Takes `0A len Record` and reads all fields, headers as bytes still. None: it is malformed, or as only prost reads
+    /// it.
     #[inline(always)]
     fn take(unread: &mut Unread<'a>) -> Option<Self> {
         unread.at += 1;
         let len = usize::try_from(unread.varint()?).ok()?;
         let end = unread.at.checked_add(len)?;
+        let body = *unread;
+        unread.at = end;
+        let mut record = Self::default();
+        if record.read_in_order(body) == Some(end) {
+            return Some(record);
+        }
+        // Copied one by one, so that what nobody looks at need not be put together above.
+        let any = Self::read_in_any_order(body, end)?;
+        record.key = any.key;
+        record.value = any.value;
+        record.headers = any.headers;
+        record.timestamp_ms = any.timestamp_ms;
+        record.deliver_at_ms = any.deliver_at_ms;
+        record.priority = any.priority;
+        record.offset = any.offset;
+        Some(record)
+    }
+
+    /// Reads fields as they are usually written, one time each, and answers with where they end. It does not know where the
+    /// record does, and may have read on.
+    #[inline(always)]
+    fn read_in_order(&mut self, mut unread: Unread<'a>) -> Option<usize> {
+        if unread.begins_with(tag::KEY) {
+            unread.at += 1;
+            self.key = Some(unread.delimited()?);
+        }
+        if unread.begins_with(tag::VALUE) {
+            unread.at += 1;
+            self.value = Some(unread.delimited()?);
+        }
+        if unread.begins_with(tag::HEADER) {
+            let first = unread.at;
+            while unread.begins_with(tag::HEADER) {
+                unread.at += 1;
+                unread.delimited()?;
+            }
+            self.headers.fields = &unread.bytes[first..unread.at];
+        }
+        if unread.begins_with(tag::TIMESTAMP_MS) {
+            unread.at += 1;
+            self.timestamp_ms = unread.varint()? as i64;
+        }
+        if unread.begins_with(tag::DELIVER_AT_MS) {
+            unread.at += 1;
+            self.deliver_at_ms = unread.varint()? as i64;
+        }
+        if unread.begins_with(tag::PRIORITY) {
+            unread.at += 1;
+            self.priority = unread.varint()? as i32;
+        }
+        if unread.begins_with(tag::OFFSET) {
+            unread.at += 1;
+            self.offset = unread.varint()? as i64;
+        }
+        Some(unread.at)
+    }
+
+    /// Reads fields as protobuf has them: the last of several holds, and what is not known is left out.
+    #[cold]
+    fn read_in_any_order(mut unread: Unread<'a>, end: usize) -> Option<Self> {
         let mut record = Self::default();
         let mut headers: Option<(usize, usize)> = None;
         // Fields are read without regard to where the record ends; the last of them has to end there.
@@ -344,25 +433,30 @@ impl<'a> Unread<'a> {
         self.long_varint()
     }
 
-    /// Times and offsets.
-    #[inline]
+    /// Times and offsets: eight bytes at once, whose groups of seven bits are then pushed together in pairs.
+    #[inline(always)]
     fn long_varint(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for (shift, &byte) in (0..63).step_by(7).zip(&self.bytes[self.at..]) {
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                self.at += shift / 7 + 1;
-                return Some(number);
-            }
+        let Some(&word) = self.bytes[self.at..].first_chunk() else {
+            return self.any_varint();
+        };
+        let word = u64::from_le_bytes(word);
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return self.any_varint();
         }
-        self.any_varint()
+        // The place of the highest bit of the last byte.
+        let last = ends.trailing_zeros();
+        let word = word & (u64::MAX >> (63 - last)) & 0x7f7f_7f7f_7f7f_7f7f;
+        let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
+        let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
+        self.at += last as usize / 8 + 1;
+        Some(word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4)
     }
 
-    #[cold]
+    #[inline(always)]
     fn any_varint(&mut self) -> Option<u64> {
-        let mut unread = &self.bytes[self.at..];
-        let number = decode_varint(&mut unread).ok()?;
-        self.at = self.bytes.len() - unread.len();
+        let (number, bytes) = any_varint(&self.bytes[self.at..])?;
+        self.at += bytes;
         Some(number)
     }
 
@@ -379,4 +473,12 @@ impl<'a> Unread<'a> {
         self.at = self.bytes.len() - unread.len();
         Some(())
     }
+}
+
+/// A varint of any length, and of how many bytes it is.
+#[cold]
+fn any_varint(bytes: &[u8]) -> Option<(u64, usize)> {
+    let mut unread = bytes;
+    let number = decode_varint(&mut unread).ok()?;
+    Some((number, bytes.len() - unread.len()))
 }

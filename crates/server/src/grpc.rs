@@ -5,19 +5,14 @@
 //! on its way in and once on its way out; for a megabyte of records that is most of what serving them costs.
 
 mod answers;
-mod messages;
-mod splices;
 
 use http::{HeaderMap, HeaderValue, Response, header};
 use tonic::Status;
 use tonic::body::Body;
 
 pub(crate) use answers::{Stream, streaming, unary};
-pub(crate) use messages::Messages;
-pub use splices::Splices;
-
-/// What stands before each message: whether it is compressed, and its length.
-const PREFIX_BYTES: usize = 5;
+pub(crate) use flowstone_grpc::Messages;
+pub use flowstone_grpc::Splices;
 
 /// A response whose messages are in `body`.
 fn response(body: Body) -> Response<Body> {

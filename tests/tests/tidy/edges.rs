@@ -8,7 +8,7 @@ use super::{none, workspace_root};
 
 /// Every crate under `crates/` with the ones it may name, lowest first. Dependencies point downward
 /// only.
-const EDGES: [(&str, &[&str]); 8] = [
+const EDGES: [(&str, &[&str]); 9] = [
     ("flowstone-format", &[]),
     ("flowstone-disk", &[]),
     ("flowstone-log", &["flowstone-format", "flowstone-disk"]),
@@ -16,12 +16,18 @@ const EDGES: [(&str, &[&str]); 8] = [
         "flowstone-broker",
         &["flowstone-format", "flowstone-disk", "flowstone-log"],
     ),
+    ("flowstone-grpc", &[]),
     ("flowstone-proto", &[]),
     (
         "flowstone-server",
-        &["flowstone-broker", "flowstone-disk", "flowstone-proto"],
+        &[
+            "flowstone-broker",
+            "flowstone-disk",
+            "flowstone-grpc",
+            "flowstone-proto",
+        ],
     ),
-    ("flowstone-client", &["flowstone-proto"]),
+    ("flowstone-client", &["flowstone-grpc", "flowstone-proto"]),
     (
         "flowstone",
         &[

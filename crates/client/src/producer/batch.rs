@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::codec::Entry;
+use super::codec::{Entry, Run};
 use super::delivery::{Delivery, Placement, Promise};
 use crate::Result;
 
 /// A batch that records are still added to.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
-    run: Vec<u8>,
+    run: Run,
     record_count: u32,
     has_keys: bool,
     /// What it takes of the room for unanswered bytes.
@@ -22,7 +22,7 @@ pub(super) struct OpenBatch {
 impl OpenBatch {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
-            run: Vec::with_capacity(capacity),
+            run: Run::with_capacity(capacity),
             record_count: 0,
             has_keys: false,
             room: 0,
@@ -33,7 +33,7 @@ impl OpenBatch {
 
     /// Encodes the record once, to where it is sent from.
     pub(super) fn push(&mut self, entry: &Entry<'_>, room: usize) -> Delivery {
-        entry.put(&mut self.run);
+        self.run.push(entry);
         self.has_keys |= entry.record.key.is_some();
         self.room += room;
         let index = self.record_count;
@@ -56,7 +56,8 @@ impl OpenBatch {
     /// `before` counts the records of this producer that came before it.
     pub(super) fn seal(self, before: i64) -> Batch {
         Batch {
-            run: self.run.into(),
+            run_bytes: self.run.len(),
+            request: Request::Records(self.run),
             before,
             record_count: self.record_count,
             // The broker sends records without keys of one request to one partition.
@@ -72,7 +73,9 @@ impl OpenBatch {
 /// A batch that is waiting to be sent or to be answered.
 #[derive(Debug)]
 pub(super) struct Batch {
-    pub(super) run: Bytes,
+    request: Request,
+    /// Of all its records, encoded.
+    pub(super) run_bytes: usize,
     /// How many records of this producer came before it.
     pub(super) before: i64,
     pub(super) record_count: u32,
@@ -87,7 +90,25 @@ pub(super) struct Batch {
     promise: Promise,
 }
 
+/// A request, which is the same whenever it is sent.
+#[derive(Debug)]
+enum Request {
+    /// Not sent yet.
+    Records(Run),
+    Message(Bytes),
+}
+
 impl Batch {
+    /// The request's message: the records and then the fields that are given when it is asked for first.
+    pub(super) fn message(&mut self, fields: [&[u8]; 2]) -> Bytes {
+        let message = match std::mem::replace(&mut self.request, Request::Message(Bytes::new())) {
+            Request::Records(run) => run.into_message(fields),
+            Request::Message(message) => message,
+        };
+        self.request = Request::Message(message.clone());
+        message
+    }
+
     /// The number of its last record: the sequence of its request, which is the same for a repeat.
     pub(super) fn sequence(&self) -> i64 {
         self.before + i64::from(self.record_count)

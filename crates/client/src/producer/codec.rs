@@ -1,14 +1,13 @@
 //! Requests of a produce stream, put together from bytes that were encoded before.
 //!
 //! The records of a request are its field 1, a run of `0A len Record`, so a run that grew record
-//! by record is the request once the fields after it are appended.
+//! by record is the request once what stands before it is put in and the fields after it are appended.
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
+use flowstone_grpc::{PREFIX_BYTES, prefix};
 use flowstone_proto::v1 as proto;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
-use tonic::Status;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
 use crate::records::tag;
 
@@ -104,58 +103,47 @@ pub(super) fn request_end(
     .into()
 }
 
-/// A `ProduceStreamRequest`: the run of its records, what follows them in each request, and what only
-/// this one has.
-#[derive(Clone, Debug)]
-pub(super) struct RawRequest {
-    pub(super) run: Bytes,
-    pub(super) tail: Bytes,
-    pub(super) end: Bytes,
-}
+/// So many bytes stand before the records of a request at most: the message's prefix, and `0A len` of the
+/// `ProduceRequest` in it.
+const HEAD_BYTES_MAX: usize = PREFIX_BYTES + 1 + 5;
 
-/// Raw requests out, decoded responses in.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct ProduceCodec;
+/// What is behind the records is seldom longer than this.
+const TAIL_BYTES: usize = 512;
 
-impl Codec for ProduceCodec {
-    type Encode = RawRequest;
-    type Decode = proto::ProduceStreamResponse;
-    type Encoder = Self;
-    type Decoder = Self;
+/// The records of a request, encoded one by one to where they are sent from: with room for what stands before them.
+#[derive(Debug)]
+pub(super) struct Run(Vec<u8>);
 
-    fn encoder(&mut self) -> Self {
-        Self
+impl Run {
+    /// With room for so many bytes of records.
+    pub(super) fn with_capacity(bytes: usize) -> Self {
+        let mut run = Vec::with_capacity(HEAD_BYTES_MAX + bytes + TAIL_BYTES);
+        run.resize(HEAD_BYTES_MAX, 0);
+        Self(run)
     }
 
-    fn decoder(&mut self) -> Self {
-        Self
+    /// Of the records.
+    pub(super) fn len(&self) -> usize {
+        self.0.len() - HEAD_BYTES_MAX
     }
-}
 
-impl Encoder for ProduceCodec {
-    type Item = RawRequest;
-    type Error = Status;
-
-    fn encode(&mut self, request: RawRequest, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        let len = request.run.len() + request.tail.len() + request.end.len();
-        out.reserve(entry_len(len));
-        out.put_u8(FIELD_1);
-        encode_varint(len as u64, out);
-        out.put_slice(&request.run);
-        out.put_slice(&request.tail);
-        out.put_slice(&request.end);
-        Ok(())
+    pub(super) fn push(&mut self, entry: &Entry<'_>) {
+        entry.put(&mut self.0);
     }
-}
 
-impl Decoder for ProduceCodec {
-    type Item = proto::ProduceStreamResponse;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Self::Item>, Status> {
-        proto::ProduceStreamResponse::decode(from)
-            .map(Some)
-            .map_err(|error| Status::internal(format!("the broker's answer is malformed: {error}")))
+    /// The `ProduceStreamRequest`, with its prefix, that has these records and then the other fields.
+    pub(super) fn into_message(mut self, fields: [&[u8]; 2]) -> Bytes {
+        for field in fields {
+            self.0.extend_from_slice(field);
+        }
+        let request_bytes = self.len();
+        let message_bytes = entry_len(request_bytes);
+        let mut head = Vec::with_capacity(HEAD_BYTES_MAX);
+        head.extend_from_slice(&prefix(message_bytes));
+        put_head(&mut head, FIELD_1, request_bytes);
+        let begin = HEAD_BYTES_MAX - head.len();
+        self.0[begin..HEAD_BYTES_MAX].copy_from_slice(&head);
+        Bytes::from(self.0).slice(begin..)
     }
 }
 
@@ -188,20 +176,21 @@ mod tests {
                 ..proto::Record::default()
             },
         ];
-        let mut raw = Vec::new();
+        let mut run = Run::with_capacity(0);
         for record in &records {
-            let before = raw.len();
+            let before = run.len();
             let entry = Entry::new(record);
-            entry.put(&mut raw);
-            assert_eq!(raw.len() - before, entry.len());
+            run.push(&entry);
+            assert_eq!(run.len() - before, entry.len());
         }
         let producer = proto::Producer {
             id: "till-4".into(),
             epoch: 3,
             sequence: 77,
         };
-        raw.extend(request_tail("visits", Some(0), proto::Acks::Written));
-        raw.extend(request_end(Some(producer.clone()), Some(0)));
+        let tail = request_tail("visits", Some(0), proto::Acks::Written);
+        let end = request_end(Some(producer.clone()), Some(0));
+        let message = run.into_message([&tail, &end]);
         let request = proto::ProduceRequest {
             records,
             topic: "visits".into(),
@@ -210,6 +199,10 @@ mod tests {
             producer: Some(producer),
             expected_offset: Some(0),
         };
-        assert_eq!(raw, request.encode_to_vec());
+        let request = proto::ProduceStreamRequest {
+            produce: Some(request),
+        }
+        .encode_to_vec();
+        assert_eq!(message, [&prefix(request.len()), &request[..]].concat());
     }
 }

@@ -10,17 +10,18 @@ use bytes::Bytes;
 use flowstone_proto::v1 as proto;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use http::uri::PathAndQuery;
+use prost::Message;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::UnboundedReceiverStream;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Status};
 
 use super::batch::Batch;
-use super::codec::{self, ProduceCodec, RawRequest};
+use super::codec;
 use super::delivery::Placement;
 use super::queue::Queue;
 use crate::backoff::Backoff;
+use crate::stream::Responses;
 use crate::{Client, Error, reason};
 
 const PRODUCE_STREAM: &str = "/flowstone.v1.LogService/ProduceStream";
@@ -61,18 +62,14 @@ pub(super) struct Identity {
 }
 
 impl RequestShape {
-    fn request(&self, batch: &Batch) -> RawRequest {
+    fn message(&self, batch: &mut Batch) -> Bytes {
         let producer = self.identity.as_ref().map(|identity| proto::Producer {
             id: identity.id.clone(),
             epoch: identity.epoch,
             sequence: batch.sequence(),
         });
         let expected_offset = self.expected_offset.map(|first| first + batch.before);
-        RawRequest {
-            run: batch.run.clone(),
-            tail: self.tail.clone(),
-            end: codec::request_end(producer, expected_offset),
-        }
+        batch.message([&self.tail, &codec::request_end(producer, expected_offset)])
     }
 
     /// How many requests may be unanswered.
@@ -197,10 +194,10 @@ impl Driver {
     }
 
     /// Sends what is due. The queue bounds the bytes, so the channel need not.
-    fn dispatch(&mut self, requests: &mpsc::UnboundedSender<RawRequest>) {
+    fn dispatch(&mut self, requests: &mpsc::UnboundedSender<Bytes>) {
         while self.has_room() {
             let next = self.pending.pop_front();
-            let Some(batch) = next.or_else(|| self.queue.take(self.sent.is_empty())) else {
+            let Some(mut batch) = next.or_else(|| self.queue.take(self.sent.is_empty())) else {
                 return;
             };
             if self.is_too_late(&batch) {
@@ -208,7 +205,7 @@ impl Driver {
                 continue;
             }
             // A stream that is gone is told by its answers.
-            let _ = requests.send(self.request.request(&batch));
+            let _ = requests.send(self.request.message(&mut batch));
             self.sent.push_back(batch);
         }
     }
@@ -373,30 +370,21 @@ impl Drop for Driver {
 /// The answers of a stream, which may still be opening: a broker may look at the first request
 /// before it opens its side.
 enum Answers {
-    Opening(BoxFuture<'static, Result<Streaming<proto::ProduceStreamResponse>, Status>>),
-    Open(Box<Streaming<proto::ProduceStreamResponse>>),
+    Opening(BoxFuture<'static, Result<Responses, Status>>),
+    Open(Box<Responses>),
 }
 
 impl Answers {
     fn open(
         client: &Client,
-        requests: mpsc::UnboundedReceiver<RawRequest>,
+        requests: mpsc::UnboundedReceiver<Bytes>,
         taken: Arc<AtomicU64>,
     ) -> Self {
         let requests = UnboundedReceiverStream::new(requests).inspect(move |_| {
             taken.fetch_add(1, Ordering::Release);
         });
-        let mut grpc = client.stream_grpc();
-        Self::Opening(Box::pin(async move {
-            grpc.ready()
-                .await
-                .map_err(|error| Status::from_error(error.into()))?;
-            let path = PathAndQuery::from_static(PRODUCE_STREAM);
-            let response = grpc
-                .streaming(Request::new(requests), path, ProduceCodec)
-                .await?;
-            Ok(response.into_inner())
-        }))
+        let opening = client.stream(PRODUCE_STREAM, flowstone_grpc::body(requests));
+        Self::Opening(Box::pin(opening))
     }
 
     /// Nothing is lost when this is cancelled.
@@ -404,7 +392,15 @@ impl Answers {
         loop {
             match self {
                 Self::Opening(opening) => *self = Self::Open(Box::new(opening.await?)),
-                Self::Open(stream) => return stream.message().await,
+                Self::Open(stream) => {
+                    let Some(message) = stream.next().await? else {
+                        return Ok(None);
+                    };
+                    let answer = proto::ProduceStreamResponse::decode(message);
+                    return answer.map(Some).map_err(|error| {
+                        Status::internal(format!("the broker's answer is malformed: {error}"))
+                    });
+                }
             }
         }
     }

@@ -180,7 +180,9 @@ impl Queue {
             None => {
                 wake = true;
                 state.begun += 1;
-                let capacity = state.capacity.max(entry_bytes);
+                // The last record may be larger than that of the batch before.
+                let capacity = (state.capacity + state.capacity / 8).min(self.bounds.batch_bytes);
+                let capacity = capacity.max(entry_bytes);
                 state.open.insert(OpenBatch::new(capacity))
             }
         };
@@ -256,7 +258,7 @@ impl Queue {
     /// Answers a batch and keeps the accounts.
     pub(super) fn answer(&self, batch: Batch, answer: Result<Placement>) {
         let records = u64::from(batch.record_count);
-        let bytes = batch.run.len();
+        let bytes = batch.run_bytes;
         let room = batch.room;
         match &answer {
             Ok(_) => {

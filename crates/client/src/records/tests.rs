@@ -75,8 +75,8 @@ fn by_prost(run: &[u8]) -> Option<Vec<proto::Record>> {
 
 fn by_walk(run: &[u8]) -> Option<Vec<proto::Record>> {
     let message = Bytes::copy_from_slice(run);
-    let (records, bytes) = Records::at_the_front(&message)?;
-    assert_eq!(bytes, run.len());
+    let (records, rest) = Records::at_the_front(&[message])?;
+    assert_eq!(rest, "");
     assert_eq!(records.iter().len(), records.len());
     let copies: Vec<_> = records.iter().map(|record| record.to_record()).collect();
     assert_eq!(copies.len(), records.len());
@@ -115,12 +115,12 @@ proptest! {
         }
         run.truncate(keep.index(run.len() + 1));
         let message = Bytes::from(run);
-        let Some((records, bytes)) = Records::at_the_front(&message) else {
+        let Some((records, rest)) = Records::at_the_front(std::slice::from_ref(&message)) else {
             // A message is given to prost then; few of these are more than malformed.
             return Ok(());
         };
         let found: Vec<_> = records.iter().map(|record| record.to_record()).collect();
-        prop_assert_eq!(Some(found), by_prost(&message[..bytes]));
+        prop_assert_eq!(Some(found), by_prost(&message[..message.len() - rest.len()]));
     }
 }
 
@@ -146,7 +146,7 @@ fn what_is_malformed_inside_a_record_is_refused_on_arrival() {
 #[test]
 fn an_empty_record_is_a_record() {
     let records: Records = vec![proto::Record::default(); 3].into_iter().collect();
-    assert_eq!(&records.run[..], [0x0a, 0, 0x0a, 0, 0x0a, 0]);
+    assert_eq!(&records.runs[0][..], [0x0a, 0, 0x0a, 0, 0x0a, 0]);
     assert_eq!(records.iter().count(), 3);
     assert!(records.iter().all(|record| record.value.is_none()));
     assert!(Records::default().is_empty());

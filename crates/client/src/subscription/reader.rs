@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use flowstone_proto::v1 as proto;
-use http::uri::PathAndQuery;
+use futures_util::future::ready;
+use futures_util::stream::once;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tonic::{Code, Request, Status, Streaming};
+use tonic::{Code, Status};
 
-use super::codec::{SubscribeCodec, SubscribeResponse};
+use super::codec::{SubscribeResponse, framed};
 use super::plan::Plan;
 use super::{Batch, Event, PartitionError};
 use crate::backoff::Backoff;
+use crate::stream::Responses;
 use crate::{Client, Error, Result, reason};
 
 const SUBSCRIBE: &str = "/flowstone.v1.LogService/Subscribe";
@@ -26,7 +28,7 @@ pub(super) struct Reader {
     plan: Plan,
     silence_max: Duration,
     retry_for: Option<Duration>,
-    stream: Option<Streaming<SubscribeResponse>>,
+    stream: Option<Responses>,
     /// When the broker was last heard.
     heard: Instant,
     backoff: Backoff,
@@ -108,21 +110,14 @@ impl Reader {
     async fn connect(&mut self) -> Result<()> {
         let request = self.plan.request();
         // A new connection, as the old one may be dead without a word.
-        let mut grpc = self.client.stream_grpc();
-        let opening = async {
-            grpc.ready()
-                .await
-                .map_err(|error| Status::from_error(error.into()))?;
-            let path = PathAndQuery::from_static(SUBSCRIBE);
-            grpc.server_streaming(Request::new(request), path, SubscribeCodec)
-                .await
-        };
+        let request = flowstone_grpc::body(once(ready(framed(&request))));
+        let opening = self.client.stream(SUBSCRIBE, request);
         let opened = tokio::time::timeout(self.silence_max, opening).await;
-        let response = match opened {
-            Ok(response) => response.map_err(|status| self.client.error(&status))?,
+        let stream = match opened {
+            Ok(stream) => stream.map_err(|status| self.client.error(&status))?,
             Err(_) => return Err(self.silent()),
         };
-        self.stream = Some(response.into_inner());
+        self.stream = Some(stream);
         self.heard = Instant::now();
         Ok(())
     }
@@ -137,7 +132,7 @@ impl Reader {
         let Some(stream) = &mut self.stream else {
             return Ok(Received::Nothing);
         };
-        let message = match tokio::time::timeout(self.silence_max, stream.message()).await {
+        let message = match tokio::time::timeout(self.silence_max, stream.next_in_pieces()).await {
             Ok(message) => message.map_err(|status| self.client.error(&status))?,
             Err(_) => return Err(self.silent()),
         };
@@ -145,7 +140,15 @@ impl Reader {
         self.backoff.reset();
         self.troubled = false;
         match message {
-            Some(response) => Ok(self.take(response)),
+            Some(mut pieces) => {
+                let response = SubscribeResponse::decode(pieces.take_all());
+                let malformed =
+                    |error| Status::internal(format!("the broker's message is malformed: {error}"));
+                let response = response
+                    .map_err(malformed)
+                    .map_err(|status| self.client.error(&status))?;
+                Ok(self.take(response))
+            }
             None if self.plan.has_stop() => self.finish(),
             None => Err(Error::local(
                 Code::Unavailable,

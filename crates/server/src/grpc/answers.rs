@@ -11,9 +11,9 @@ use hyper::body::Frame;
 use tonic::Status;
 use tonic::body::Body;
 
-use super::splices::Splices;
-use super::{PREFIX_BYTES, response, trailers};
+use super::{response, trailers};
 use crate::wire::ToWire;
+use flowstone_grpc::{Splices, prefix};
 
 /// The messages of a streaming response. After an error nothing more comes.
 pub(crate) type Stream<M> = Pin<Box<dyn futures_util::Stream<Item = Result<M, Status>> + Send>>;
@@ -54,9 +54,7 @@ impl<M: ToWire> Answers<M> {
     fn put(&mut self, message: M) {
         let len = message.wire_len();
         let gathered = self.splices.gathered();
-        gathered.reserve(PREFIX_BYTES);
-        gathered.put_u8(0);
-        gathered.put_u32(u32::try_from(len).expect("responses are far below 4 GiB"));
+        gathered.put_slice(&prefix(len));
         message.to_wire(&mut self.splices);
         if self.splices.gathered().len() >= GATHERED_BYTES_MAX {
             self.splices.close();

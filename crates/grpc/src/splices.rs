@@ -1,12 +1,12 @@
-//! Bytes on their way out: small ones gathered, large ones passed on as they are.
+//! Bytes in a row: small ones gathered, large ones passed on as they are.
 
 use std::collections::VecDeque;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 /// From this size on a chunk is passed on as it is. Below, a copy costs less than an HTTP/2 frame and a
-/// write of its own.
-const SPLICE_BYTES_MIN: usize = 8 << 10;
+/// write of its own, or than keeping what it came in.
+pub(crate) const SPLICE_BYTES_MIN: usize = 8 << 10;
 
 /// A queue of bytes that is filled at one end and emptied in pieces at the other.
 #[derive(Debug, Default)]
@@ -43,6 +43,19 @@ impl Splices {
     pub fn take(&mut self) -> Option<Bytes> {
         self.ready.pop_front()
     }
+
+    /// All that is ready.
+    pub fn take_all(&mut self) -> Vec<Bytes> {
+        std::mem::take(&mut self.ready).into()
+    }
+
+    /// All that is ready as one: the only piece as it is, or a copy of several.
+    pub fn take_joined(&mut self) -> Bytes {
+        match self.ready.len() {
+            0 | 1 => self.ready.pop_front().unwrap_or_default(),
+            _ => Vec::from(std::mem::take(&mut self.ready)).concat().into(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,6 +77,24 @@ mod tests {
         splices.close();
         assert_eq!(splices.take().as_deref(), Some(&b"three"[..]));
         splices.close();
+        assert_eq!(splices.take(), None);
+    }
+
+    #[test]
+    fn pieces_are_joined_and_one_alone_is_not_copied() {
+        let large = Bytes::from(vec![7; SPLICE_BYTES_MIN]);
+        let mut splices = Splices::default();
+        assert_eq!(splices.take_joined(), Bytes::new());
+        splices.put(&large);
+        assert_eq!(splices.take_joined().as_ptr(), large.as_ptr());
+        splices.put(&Bytes::from_static(b"one "));
+        splices.put(&large);
+        splices.put(&Bytes::from_static(b" two"));
+        splices.close();
+        assert_eq!(
+            splices.take_joined(),
+            [b"one ", &large[..], b" two"].concat()
+        );
         assert_eq!(splices.take(), None);
     }
 }

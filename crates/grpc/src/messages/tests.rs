@@ -10,6 +10,8 @@ use proptest::collection::vec;
 use proptest::prelude::{ProptestConfig, any, proptest};
 
 use super::*;
+use crate::prefix;
+use crate::splices::SPLICE_BYTES_MIN;
 
 /// A body that has come in these pieces.
 struct Received(VecDeque<Bytes>);
@@ -32,8 +34,7 @@ fn messages(pieces: impl IntoIterator<Item = Bytes>, max_bytes: usize) -> Messag
 }
 
 fn framed(message: &[u8]) -> Vec<u8> {
-    let len = u32::try_from(message.len()).expect("short");
-    [&[0][..], &len.to_be_bytes(), message].concat()
+    [&prefix(message.len()), message].concat()
 }
 
 fn next(messages: &mut Messages) -> Result<Option<Bytes>, Status> {
@@ -42,7 +43,7 @@ fn next(messages: &mut Messages) -> Result<Option<Bytes>, Status> {
 
 #[test]
 fn a_large_message_that_comes_in_one_piece_is_not_copied() {
-    let message = vec![7; SLICE_BYTES_MIN];
+    let message = vec![7; SPLICE_BYTES_MIN];
     let piece = Bytes::from(framed(&message));
     let mut messages = messages([piece.clone()], 1 << 20);
     let taken = next(&mut messages).expect("valid").expect("one message");

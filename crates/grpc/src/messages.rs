@@ -1,32 +1,31 @@
-//! The messages of a request.
+//! The messages of a request or of a response.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use hyper::body::Body as _;
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-use super::PREFIX_BYTES;
+use super::{PREFIX_BYTES, Splices};
 
-/// From this size on a message that has come in one piece is a slice of what was received. A smaller one is
-/// copied, so that it does not keep a whole network buffer while it waits.
-const SLICE_BYTES_MIN: usize = 16 << 10;
-
-/// Takes messages out of a request's body.
+/// Takes messages out of a body.
 #[derive(Debug)]
-pub(crate) struct Messages {
+pub struct Messages {
     body: Body,
     max_bytes: usize,
     /// Received and not taken yet.
     received: Bytes,
     prefix: Prefix,
-    /// The beginning of a message that comes in several pieces.
-    gathered: BytesMut,
+    /// What has come of the message, and how many bytes that is.
+    pieces: Splices,
+    gathered: usize,
+    /// What stood behind all messages.
+    trailers: Option<HeaderMap>,
     ended: bool,
 }
 
@@ -44,17 +43,17 @@ impl Prefix {
 }
 
 impl Messages {
-    /// The messages of a request with these headers, each of at most `max_bytes`.
+    /// The messages of a body with these headers, each of at most `max_bytes`.
     ///
     /// # Errors
-    /// Compressed requests are refused.
-    pub(crate) fn new(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<Self, Status> {
+    /// Compressed messages are refused.
+    pub fn new(headers: &HeaderMap, body: Body, max_bytes: usize) -> Result<Self, Status> {
         if let Some(encoding) = headers.get("grpc-encoding")
             && encoding != "identity"
         {
             let encoding = String::from_utf8_lossy(encoding.as_bytes());
             let mut status = Status::unimplemented(format!(
-                "the request is compressed with `{encoding}`, which is not supported; send it as it is"
+                "the messages are compressed with `{encoding}`, which is not supported; send them as they are"
             ));
             let taken = MetadataValue::from_static("identity");
             status.metadata_mut().insert("grpc-accept-encoding", taken);
@@ -65,26 +64,49 @@ impl Messages {
             max_bytes,
             received: Bytes::new(),
             prefix: Prefix::NONE,
-            gathered: BytesMut::new(),
+            pieces: Splices::default(),
+            gathered: 0,
+            trailers: None,
             ended: false,
         })
     }
 
-    /// The next message; `None` at the end of the request, or when the client has given the call up.
+    /// The next message; `None` at the end, or when whoever sends has given the call up. A small one is a copy, so that
+    /// it does not keep what it came in; a large one that came in one piece is a slice of what was received.
     /// Nothing is lost when this is dropped while it waits.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+    ///
+    /// # Errors
+    /// When the body ends too early, or what is in it is no message, or too large a one.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Status> {
+        let message = self.next_in_pieces().await?;
+        Ok(message.map(|mut pieces| pieces.take_joined()))
+    }
+
+    /// As [`Self::next`], in the pieces that it came in, small ones gathered.
+    ///
+    /// # Errors
+    /// As those of [`Self::next`].
+    pub async fn next_in_pieces(&mut self) -> Result<Option<Splices>, Status> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// The only message of a request, read to its end.
-    pub(crate) async fn only(mut self) -> Result<Bytes, Status> {
+    /// The only message, read to the end of the body.
+    ///
+    /// # Errors
+    /// As those of [`Self::next`], and when there is none.
+    pub async fn only(mut self) -> Result<Bytes, Status> {
         let message = self.next().await?;
-        let message = message.ok_or_else(|| Status::internal("the request has no message"))?;
+        let message = message.ok_or_else(|| Status::internal("the call has no message"))?;
         while self.next().await?.is_some() {}
         Ok(message)
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
+    /// What stood behind the messages; known once there are no more of them.
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_ref()
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Splices>, Status>> {
         loop {
             if let Some(message) = self.take()? {
                 return Poll::Ready(Ok(Some(message)));
@@ -94,11 +116,10 @@ impl Messages {
             }
             let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
             match frame {
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.received = data;
-                    }
-                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.received = data,
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
                 Some(Err(status)) => {
                     self.ended = true;
                     if status.code() != Code::Cancelled {
@@ -108,7 +129,7 @@ impl Messages {
                 None => {
                     self.ended = true;
                     if !matches!(self.prefix, Prefix::Partial(_, 0)) {
-                        let cut = Status::internal("the request ends in the middle of a message");
+                        let cut = Status::internal("the call ends in the middle of a message");
                         return Poll::Ready(Err(cut));
                     }
                 }
@@ -117,7 +138,7 @@ impl Messages {
     }
 
     /// The next message, if all of it is here.
-    fn take(&mut self) -> Result<Option<Bytes>, Status> {
+    fn take(&mut self) -> Result<Option<Splices>, Status> {
         if let Prefix::Partial(mut bytes, mut count) = self.prefix {
             let more = self.received.len().min(PREFIX_BYTES - count);
             self.received.copy_to_slice(&mut bytes[count..count + more]);
@@ -131,33 +152,23 @@ impl Messages {
         let Prefix::Read(len) = self.prefix else {
             return Ok(None);
         };
-        let message = if self.gathered.is_empty() && self.received.len() >= len {
-            let message = self.received.split_to(len);
-            if len < SLICE_BYTES_MIN {
-                Bytes::copy_from_slice(&message)
-            } else {
-                message
-            }
-        } else {
-            let missing = len - self.gathered.len();
-            self.gathered.reserve(missing);
-            let more = self.received.len().min(missing);
-            self.gathered
-                .extend_from_slice(&self.received.split_to(more));
-            if more < missing {
-                return Ok(None);
-            }
-            self.gathered.split().freeze()
-        };
+        let more = self.received.len().min(len - self.gathered);
+        self.pieces.put(&self.received.split_to(more));
+        self.gathered += more;
+        if self.gathered < len {
+            return Ok(None);
+        }
+        self.pieces.close();
+        self.gathered = 0;
         self.prefix = Prefix::NONE;
-        Ok(Some(message))
+        Ok(Some(std::mem::take(&mut self.pieces)))
     }
 
     fn message_len(&self, prefix: [u8; PREFIX_BYTES]) -> Result<usize, Status> {
         let [flag, len @ ..] = prefix;
         if flag != 0 {
             return Err(Status::internal(
-                "the message says that it is compressed, and the request does not say how",
+                "the message says that it is compressed, and the call does not say how",
             ));
         }
         let len = u32::from_be_bytes(len) as usize;
