@@ -6,6 +6,7 @@ mod delivery;
 mod driver;
 mod queue;
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -301,15 +302,15 @@ pub struct Producer {
 }
 
 impl Producer {
-    /// Takes a record and answers with a handle that resolves to its place in the log. Waits
-    /// while too many bytes are unanswered. Nobody needs to await the handle: a failure is also
+    /// Copies a record, given itself or by reference, and answers with a handle that resolves to its
+    /// place in the log. Waits while too many bytes are unanswered. Nobody needs to await the handle: a failure is also
     /// told by [`Producer::flush`] and [`Producer::close`].
     ///
     /// # Errors
     /// `RECORD_TOO_LARGE` for a record that the broker would refuse. Nothing was sent then, and
     /// the producer goes on.
-    pub async fn send(&self, record: proto::Record) -> Result<Delivery> {
-        let entry = Entry::new(&record);
+    pub async fn send(&self, record: impl Borrow<proto::Record>) -> Result<Delivery> {
+        let entry = Entry::new(record.borrow());
         let bounds = self.queue.bounds();
         if entry.body_bytes > bounds.record_bytes_max || entry.len() > bounds.run_bytes_max {
             let limit = bounds.record_bytes_max.min(bounds.run_bytes_max);

@@ -81,15 +81,15 @@ impl ClientSession {
     }
 }
 
-fn record(value: &bytes::Bytes) -> Record {
+fn record(value_bytes: usize) -> Record {
     Record {
-        value: Some(value.clone()),
+        value: Some(noise(value_bytes).into()),
         ..Record::default()
     }
 }
 
 async fn send_many(producer: Producer, value_bytes: usize, bound: Bound) -> Result<u64> {
-    let value = bytes::Bytes::from(noise(value_bytes));
+    let record = record(value_bytes);
     let begun = Instant::now();
     let most = (bound.bytes / value_bytes as u64).max(1);
     let mut records = 0;
@@ -98,7 +98,7 @@ async fn send_many(producer: Producer, value_bytes: usize, bound: Bound) -> Resu
             break;
         }
         // What becomes of it is told by `close`.
-        drop(producer.send(record(&value)).await?);
+        drop(producer.send(&record).await?);
         records += 1;
     }
     producer.close().await?;
@@ -129,19 +129,19 @@ async fn read_all(endpoint: String, topic: String) -> Result<(u64, u64)> {
 }
 
 async fn probe_one_by_one(producer: &Producer, probe: &Probe) -> Result<Latencies> {
-    let value = bytes::Bytes::from(noise(probe.value_bytes));
+    let record = record(probe.value_bytes);
     let mut latencies = Latencies::default();
     let begun = Instant::now();
     while begun.elapsed() < probe.time {
         let sent = Instant::now();
-        producer.send(record(&value)).await?.await?;
+        producer.send(&record).await?.await?;
         latencies.record(sent.elapsed());
     }
     Ok(latencies)
 }
 
 async fn probe_paced(producer: Producer, rate: u32, probe: &Probe) -> Result<Latencies> {
-    let value = bytes::Bytes::from(noise(probe.value_bytes));
+    let record = record(probe.value_bytes);
     let count = (probe.time.as_secs_f64() * f64::from(rate)) as u32;
     let (sender, mut sent) = mpsc::unbounded_channel();
     let runtime = tokio::runtime::Handle::current();
@@ -149,7 +149,7 @@ async fn probe_paced(producer: Producer, rate: u32, probe: &Probe) -> Result<Lat
         let pace = Pace::new(rate);
         for number in 0..count {
             let due = pace.wait_for(number);
-            let delivery = runtime.block_on(producer.send(record(&value)))?;
+            let delivery = runtime.block_on(producer.send(&record))?;
             if sender.send((due, delivery)).is_err() {
                 break;
             }

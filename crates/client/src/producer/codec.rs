@@ -67,9 +67,16 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// The tag of a delimited field and its length, which is short nearly always and then put in at once.
 fn put_head(run: &mut Vec<u8>, tag: u8, len: usize) {
-    run.push(tag);
-    encode_varint(len as u64, run);
+    match len {
+        ..0x80 => run.extend_from_slice(&[tag, len as u8]),
+        0x80..0x4000 => run.extend_from_slice(&[tag, 0x80 | len as u8, (len >> 7) as u8]),
+        _ => {
+            run.push(tag);
+            encode_varint(len as u64, run);
+        }
+    }
 }
 
 /// The length of an embedded message in field 1.
@@ -156,11 +163,16 @@ mod tests {
         let records = vec![
             proto::Record {
                 key: Some("stand-1".into()),
-                value: Some(vec![7; 300].into()),
+                value: Some(vec![7; 20_000].into()),
                 timestamp_ms: 1_431_857_103_000,
                 ..proto::Record::default()
             },
             proto::Record::default(),
+            proto::Record {
+                key: Some(vec![b'k'; 128].into()),
+                value: Some(vec![7; 16_383].into()),
+                ..proto::Record::default()
+            },
             proto::Record {
                 value: Some("".into()),
                 headers: ["", "source"]

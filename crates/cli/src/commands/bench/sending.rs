@@ -155,7 +155,7 @@ impl Sending {
         let len = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
         let bytes = len(&record.key) + len(&record.value);
 
-        let mut sent = pin!(producer.send(record));
+        let mut sent = pin!(producer.send(&record));
         let (delivery, waited) = match poll_fn(|cx| Poll::Ready(sent.as_mut().poll(cx))).await {
             Poll::Ready(delivery) => (delivery?, Waited::No),
             Poll::Pending => {

@@ -27,7 +27,7 @@ pub(super) async fn write_until_killed(
         let delivery = tokio::select! {
             biased;
             _ = &mut killed => return Ok(sent),
-            delivery = producer.send(record.clone()) => delivery,
+            delivery = producer.send(record) => delivery,
         };
         let Ok(delivery) = delivery else {
             return Ok(sent);

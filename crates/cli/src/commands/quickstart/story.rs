@@ -121,7 +121,7 @@ impl Story {
         let producer = client.producer(TOPIC).build().await?;
         let mut deliveries = Vec::with_capacity(self.records.len());
         for record in &self.records {
-            deliveries.push(producer.send(record.clone()).await?);
+            deliveries.push(producer.send(record).await?);
         }
         producer.close().await?;
         let took = begun.elapsed();
