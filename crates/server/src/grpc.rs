@@ -1,8 +1,4 @@
-//! gRPC for the service that carries records: messages go in and out of HTTP/2 bodies without a copy.
-//!
-//! The framing is that of <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>: a byte that says
-//! whether the message is compressed, its length in four bytes, the message. tonic copies each message once
-//! on its way in and once on its way out; for a megabyte of records that is most of what serving them costs.
+//! Responses of the service that carries records; the framing is that of flowstone-grpc.
 
 mod answers;
 
@@ -11,8 +7,6 @@ use tonic::Status;
 use tonic::body::Body;
 
 pub(crate) use answers::{Stream, streaming, unary};
-pub(crate) use flowstone_grpc::Messages;
-pub use flowstone_grpc::Splices;
 
 /// A response whose messages are in `body`.
 fn response(body: Body) -> Response<Body> {

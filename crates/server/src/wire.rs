@@ -14,7 +14,7 @@ use flowstone_proto::v1;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost::{DecodeError, Message};
 
-pub use crate::grpc::Splices;
+pub use flowstone_grpc::Splices;
 
 #[cfg(test)]
 mod tests;

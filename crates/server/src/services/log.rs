@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flowstone_broker::{Error, FetchRequest};
+use flowstone_grpc::Messages;
 use flowstone_proto::v1;
 use http::{Extensions, Request, Response};
 use tonic::Status;
@@ -18,7 +19,7 @@ use tonic::transport::server::TcpConnectInfo;
 use super::{Services, produce_stream, subscribe, told};
 use crate::deadline::Deadline;
 use crate::fields;
-use crate::grpc::{self, Messages};
+use crate::grpc;
 use crate::status::Failure;
 use crate::wire::{self, FromWire};
 

@@ -8,6 +8,7 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use flowstone_broker::{Broker, Error, PendingProduce, Permit, Pipeline, ProduceRequest, Produced};
+use flowstone_grpc::Messages;
 use flowstone_proto::v1;
 use futures_util::stream::unfold;
 use tonic::Status;
@@ -15,7 +16,7 @@ use tonic::Status;
 use super::Services;
 use super::produce::{failed, response};
 use crate::front::transport_refusal;
-use crate::grpc::{self, Messages};
+use crate::grpc;
 use crate::metrics::Outcomes;
 use crate::status::Failure;
 use crate::wire::{FromWire, ProduceStreamRequest};
