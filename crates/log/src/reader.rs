@@ -166,10 +166,11 @@ impl LogReader {
         };
         self.check_range(from, log_start_offset, high_watermark)?;
         while run.at < run.before && !run.is_full() {
-            let view = segment_of(&segments, run.at);
+            let began_at = run.at;
+            let view = segment_of(&segments, began_at);
             let walked = match view {
                 Some(view) => run.walk(view),
-                None => Err(self.out_of_range(run.at)),
+                None => Err(self.out_of_range(began_at)),
             };
             // An index that leads astray is found out by a read that may wait.
             let noted = |error| match resident_only {
@@ -177,7 +178,10 @@ impl LogReader {
                 false => self.noted(error, log_start_offset),
             };
             match walked.map_err(noted) {
-                Ok(true) => {}
+                Ok(true) => assert!(
+                    run.at > began_at,
+                    "a segment brings a read on, or it would never end"
+                ),
                 Ok(false) => break,
                 // What was read before the damage is right, and is served; the next read tells of it.
                 Err(_) if run.batch.record_count > 0 => break,

@@ -73,9 +73,8 @@ fn readers_go_on_while_the_log_is_written() {
     let temp = tempfile::tempdir().unwrap();
     let mut log = open(&temp.path().join("0000000003"));
     let reader = log.reader();
-    let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
+        let writer = scope.spawn(|| {
             for n in 0..2000_u64 {
                 append(
                     &mut log,
@@ -87,10 +86,9 @@ fn readers_go_on_while_the_log_is_written() {
                     publish(&mut log).unwrap();
                 }
             }
-            done.store(true, std::sync::atomic::Ordering::SeqCst);
         });
         let mut at = Offset::ZERO;
-        while !(done.load(std::sync::atomic::Ordering::SeqCst) && at == reader.high_watermark()) {
+        while !(writer.is_finished() && at == reader.high_watermark()) {
             let batch = reader.read(at, &ReadLimit::default()).unwrap();
             assert_eq!(batch.next_offset - at, u64::from(batch.record_count));
             at = batch.next_offset;
