@@ -80,6 +80,9 @@ pub struct Http2Config {
     pub stream_window_bytes: u32,
     /// What one connection may send before it is read, in bytes.
     pub connection_window_bytes: u32,
+    /// What all connections together may send before it is read, in bytes: each gets a part of what is left
+    /// when it is made, and 64 KiB at least.
+    pub total_window_bytes: u32,
     /// The largest HTTP/2 frame taken from a client, in bytes.
     pub max_frame_bytes: u32,
 }
@@ -121,7 +124,8 @@ impl Default for Http2Config {
             keepalive_timeout_ms: 10_000,
             max_concurrent_streams: 256,
             stream_window_bytes: 2 << 20,
-            connection_window_bytes: 8 << 20,
+            connection_window_bytes: 2 << 20,
+            total_window_bytes: 64 << 20,
             max_frame_bytes: 1 << 20,
         }
     }

@@ -95,14 +95,6 @@ pub enum StartError {
 /// Why serving ended badly. What was acknowledged as durable is on disk all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The transport failed.
-    #[error("serving on {listen} failed: {source}")]
-    Transport {
-        /// The address.
-        listen: SocketAddr,
-        /// What failed.
-        source: tonic::transport::Error,
-    },
     /// The broker did not stop cleanly.
     #[error("the broker did not stop cleanly: {0}; the next start recovers what is on disk")]
     Broker(flowstone_broker::Error),

@@ -1,9 +1,7 @@
 //! What every call passes on its way in and out: its deadline, and a reason of ours for what the
 //! transport refused.
 
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::future::poll_fn;
 
 use http::{Request, Response};
 use tonic::body::Body;
@@ -29,45 +27,42 @@ impl Front {
             max_request_bytes,
         }
     }
-}
 
-impl Service<Request<Body>> for Front {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Service::<Request<Body>>::poll_ready(&mut self.routes, context)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    /// Answers one call: with an error of ours where it failed before its first message.
+    pub(crate) async fn answer(mut self, mut request: Request<Body>) -> Response<Body> {
         let deadline = Deadline::of(request.headers());
         request.extensions_mut().insert(deadline);
         let uri = request.uri().clone();
-        let max_request_bytes = self.max_request_bytes;
-        let answer = self.routes.call(request);
-        Box::pin(async move {
-            let Ok(answer) = deadline.within(answer).await else {
-                return Ok(Status::from(Failure::deadline_passed()).into_http());
-            };
-            let answer = answer?;
-            // A failure before the first message has its status in the headers.
-            let refused = Some(answer.headers())
-                .filter(|headers| !headers.contains_key(REASON_TRAILER))
-                .and_then(Status::from_header_map)
-                .and_then(|status| transport_refusal(&status, uri.path(), max_request_bytes));
-            let Some(failure) = refused else {
-                return Ok(answer);
-            };
-            let mut told: Response<Body> = Status::from(failure).into_http();
-            // Such as the encodings that would have been taken.
-            for (name, value) in answer.headers() {
-                told.headers_mut()
-                    .entry(name)
-                    .or_insert_with(|| value.clone());
-            }
-            Ok(told)
-        })
+        let Ok(answer) = deadline.within(self.routed(request)).await else {
+            return Status::from(Failure::deadline_passed()).into_http();
+        };
+        // A failure before the first message has its status in the headers.
+        let refused = Some(answer.headers())
+            .filter(|headers| !headers.contains_key(REASON_TRAILER))
+            .and_then(Status::from_header_map)
+            .and_then(|status| transport_refusal(&status, uri.path(), self.max_request_bytes));
+        let Some(failure) = refused else {
+            return answer;
+        };
+        let mut told: Response<Body> = Status::from(failure).into_http();
+        // Such as the encodings that would have been taken.
+        for (name, value) in answer.headers() {
+            told.headers_mut()
+                .entry(name)
+                .or_insert_with(|| value.clone());
+        }
+        told
+    }
+
+    async fn routed(&mut self, request: Request<Body>) -> Response<Body> {
+        let ready =
+            poll_fn(|context| Service::<Request<Body>>::poll_ready(&mut self.routes, context))
+                .await;
+        let answer = match ready {
+            Ok(()) => self.routes.call(request).await,
+            Err(never) => Err(never),
+        };
+        answer.unwrap_or_else(|never| match never {})
     }
 }
 

@@ -16,12 +16,12 @@
 //! ```
 
 mod config;
+mod connections;
 mod deadline;
 mod error;
 mod fields;
 mod front;
 mod grpc;
-mod incoming;
 mod metrics;
 mod page;
 mod server;

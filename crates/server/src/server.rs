@@ -14,10 +14,10 @@ use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use uuid::Uuid;
 
-use crate::config::{Http2Config, ServerConfig};
+use crate::config::ServerConfig;
+use crate::connections::Connections;
 use crate::error::{ServeError, StartError};
 use crate::front::Front;
-use crate::incoming::incoming;
 use crate::metrics::{self, Source};
 use crate::services::{SERVICE_NAMES, Services};
 
@@ -102,7 +102,6 @@ impl Server {
             config: Arc::new(config),
         };
         let stopping = services.stopping.clone();
-        let cut = CancellationToken::new();
         // Told until the end, also how a stop goes on.
         let over = CancellationToken::new();
         let _over = over.clone().drop_guard();
@@ -115,7 +114,6 @@ impl Server {
             };
             tokio::spawn(metrics::serve(listener, source, over));
         }
-        let connections = incoming(listener, services.config.max_connections, cut.clone());
         let (mut health, health_service) = tonic_health::server::health_reporter();
         for name in SERVICE_NAMES {
             health
@@ -124,6 +122,7 @@ impl Server {
         }
         let routes = with_reflection(services.routes().add_service(health_service));
         let front = Front::new(routes, services.config.limits.max_request_bytes);
+        let connections = Connections::new(front, &services.config);
 
         let reporter = health.clone();
         let signal = async {
@@ -137,11 +136,15 @@ impl Server {
             broker.stop_accepting();
             stopping.cancel();
         };
-        let serving = transport(&services.config.http2).serve_with_incoming_shutdown(
-            front,
-            connections,
-            signal,
-        );
+        let serving = async {
+            tokio::select! {
+                never = connections.accept(&listener) => match never {},
+                () = signal => {}
+            }
+            // Who comes now is told so by the operating system.
+            drop(listener);
+            connections.close().await;
+        };
         let overdue = async {
             stopping.cancelled().await;
             // A watch of the health ends only with what it watches.
@@ -152,19 +155,15 @@ impl Server {
             // The rest of the time is for the last sync.
             tokio::time::sleep(timeout / 2).await;
             tracing::warn!("connections that are still open are cut");
-            cut.cancel();
+            connections.cut();
             tokio::time::sleep(timeout / 20).await;
         };
-        let served = tokio::select! {
-            served = serving => served,
-            () = overdue => Ok(()),
-        };
+        tokio::select! {
+            () = serving => {}
+            () = overdue => {}
+        }
         drop(services);
         let stopped = tokio::time::timeout(timeout / 3, broker.shutdown()).await;
-        served.map_err(|source| ServeError::Transport {
-            listen: local_addr,
-            source,
-        })?;
         match stopped {
             Ok(stopped) => stopped.map_err(ServeError::Broker)?,
             Err(_) => {
@@ -207,14 +206,4 @@ fn with_reflection(routes: Routes) -> Routes {
     routes
         .add_service(described().build_v1().expect(compiled_in))
         .add_service(described().build_v1alpha().expect(compiled_in))
-}
-
-fn transport(http2: &Http2Config) -> tonic::transport::Server {
-    tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_millis(http2.keepalive_interval_ms)))
-        .http2_keepalive_timeout(Some(Duration::from_millis(http2.keepalive_timeout_ms)))
-        .max_concurrent_streams(http2.max_concurrent_streams)
-        .initial_stream_window_size(http2.stream_window_bytes)
-        .initial_connection_window_size(http2.connection_window_bytes)
-        .max_frame_size(http2.max_frame_bytes)
 }

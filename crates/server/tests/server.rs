@@ -2,6 +2,8 @@
 
 #[path = "server/cluster.rs"]
 mod cluster;
+#[path = "server/connections.rs"]
+mod connections;
 #[path = "server/fetch.rs"]
 mod fetch;
 #[path = "server/gated_disk.rs"]

@@ -501,8 +501,16 @@ pub(super) const KEYS: &[Key] = &[
         64 * KIB - 1,
         1_024 * MIB,
         http2.connection_window_bytes,
-        "The same for all calls of one connection together. It bounds what a connection can hold in memory \
-         unread."
+        "The same for all calls of one connection together, unless its part of `total_window_bytes` is less."
+    ),
+    number!(
+        "http2",
+        "total_window_bytes",
+        64 * KIB,
+        1_024 * MIB,
+        http2.total_window_bytes,
+        "The same for all connections together: a new connection gets a 32nd of what is left of it, and 64 KiB at \
+         least. It bounds what they can hold in memory unread."
     ),
     number!(
         "http2",

@@ -14,9 +14,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::server::NamedService;
-use tonic::transport::server::TcpConnectInfo;
 
 use super::{Services, produce_stream, subscribe, told};
+use crate::connections::Peer;
 use crate::deadline::Deadline;
 use crate::fields;
 use crate::grpc;
@@ -100,10 +100,8 @@ impl Call {
 
     /// Where the client is.
     fn peer(&self) -> String {
-        let connection = self.extensions.get::<TcpConnectInfo>();
-        let address = connection.and_then(TcpConnectInfo::remote_addr);
-        address
-            .map(|address| address.to_string())
+        let peer = self.extensions.get::<Peer>();
+        peer.map(|Peer(address)| address.to_string())
             .unwrap_or_default()
     }
 

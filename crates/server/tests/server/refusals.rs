@@ -86,15 +86,3 @@ async fn messages_of_any_size_are_refused_with_the_limit() {
     }
     server.stop().await;
 }
-
-#[tokio::test]
-async fn connections_beyond_the_bound_are_closed_and_the_others_go_on() {
-    let server = TestServer::start_with(|config| config.max_connections = 1).await;
-    let mut second = tokio::net::TcpStream::connect(server.local_addr)
-        .await
-        .expect("the system accepts it");
-    let read = tokio::io::AsyncReadExt::read(&mut second, &mut [0; 1]).await;
-    assert!(matches!(read, Ok(0) | Err(_)), "closed: {read:?}");
-    server.create_topic("visits", 1).await;
-    server.stop().await;
-}
