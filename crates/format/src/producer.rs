@@ -103,6 +103,7 @@ mod tests {
         assert_eq!(ProducerId::from_bytes(id.into_bytes()), Some(id));
         assert_eq!(ProducerId::from_bytes([0; 16]), None);
         assert_ne!(ProducerId::of("a"), ProducerId::of("b"));
+        assert_eq!(format!("{id:?}"), format!("ProducerId({id})"));
     }
 
     #[test]

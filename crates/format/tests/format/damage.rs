@@ -102,6 +102,32 @@ fn every_cut_is_noticed() {
     }
 }
 
+/// What has one length says so, whatever else is wrong with the part that is there.
+#[test]
+fn a_cut_of_what_has_one_length_tells_how_long_it_should_be() {
+    let of_one_length = ["segment header", "FLOOR header", "FLOOR slot", "IDENTITY"];
+    let structures = structures().into_iter();
+    for (what, bytes, check) in structures.filter(|(what, ..)| of_one_length.contains(what)) {
+        for len in 20..bytes.len() {
+            let need = bytes.len().min(if what == "IDENTITY" { 64 } else { 4096 });
+            let expected = HeaderError::Truncated { what, len, need };
+            assert_eq!(check(&bytes[..len]), Some(expected));
+        }
+    }
+}
+
+/// A checksum that fits what is left of a structure does not make it whole.
+#[test]
+fn a_cut_with_a_checksum_of_its_own_is_refused() {
+    for (name, bytes, check) in structures() {
+        for len in 20..bytes.len() {
+            let mut cut = bytes[..len].to_vec();
+            reseal(&mut cut);
+            assert_ne!(check(&cut), None, "{name}, {len} bytes");
+        }
+    }
+}
+
 #[test]
 fn a_newer_version_and_unknown_features_are_told_as_such() {
     for (what, bytes, check) in structures() {
@@ -143,9 +169,12 @@ fn reserved_space_is_zero() {
             places.push((64 + field.at, field.at, field.len));
         }
         for (at, told, len) in places {
-            for at in [at, at + len - 1] {
+            let (first, last) = (at, at + len - 1);
+            for used_at in [vec![first], vec![last], vec![first, last]] {
                 let mut used = bytes.clone();
-                used[at] = 1;
+                for at in used_at {
+                    used[at] = 1;
+                }
                 reseal(&mut used);
                 let error = check(&used).unwrap().to_string();
                 let place = format!("reserved bytes at {told} are not zero");

@@ -2,8 +2,8 @@
 
 use flowstone_format::{
     BatchMeta, Codec, FRAME_HEADER_LEN, FrameError, FrameHeader, FrameKind, MAX_HEADER_LEN,
-    MAX_PAYLOAD_LEN, MAX_UNCOMPRESSED_LEN, Offset, Position, RecordErrorKind, RecordLimits,
-    build_batch,
+    MAX_PAYLOAD_LEN, MAX_UNCOMPRESSED_LEN, Offset, Position, ProducerId, ProducerSequence,
+    RecordErrorKind, RecordLimits, build_batch,
 };
 
 use crate::targets;
@@ -38,6 +38,39 @@ fn frame() -> (FrameHeader, Vec<u8>) {
     let mut bytes = vec![0; FRAME_HEADER_LEN];
     header.encode(SALT, AT, &mut bytes);
     (header, bytes)
+}
+
+#[test]
+fn a_frame_tells_what_to_remember_of_its_producer() {
+    let (plain, _) = frame();
+    assert_eq!(plain.producer(), None, "it has none");
+    let sent = FrameHeader {
+        producer_id: ProducerId::of("p").into_bytes(),
+        sequence: 1,
+        client_crc: 11,
+        ..plain
+    };
+    let (id, sequence) = sent.producer().unwrap();
+    let expected = ProducerSequence {
+        sequence: 1,
+        base_offset: Offset::new(7),
+        record_count: 3,
+        client_crc: 11,
+        routing_count: 1,
+    };
+    assert_eq!((id, sequence), (ProducerId::of("p"), expected));
+
+    let with = |change: fn(&mut FrameHeader)| {
+        let mut header = sent.clone();
+        change(&mut header);
+        header.producer()
+    };
+    assert!(with(|header| header.offset_span = 1).is_some());
+    assert!(with(|header| header.kind = FrameKind::Empty).is_some());
+    assert_eq!(with(|header| header.kind = FrameKind::Gap), None);
+    assert_eq!(with(|header| header.sequence = 0), None);
+    assert_eq!(with(|header| header.offset_span = 0), None);
+    assert_eq!(with(|header| header.producer_id = [0; 16]), None);
 }
 
 /// What decoding says after `change`, with the checksum put right.

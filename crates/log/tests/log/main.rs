@@ -22,4 +22,5 @@ mod real_disk;
 mod repair;
 mod repair_crash;
 mod repair_manifest;
+mod reserving;
 mod scrubbing;
