@@ -1,6 +1,8 @@
 //! What all benchmarks share: record runs as a client sends them, and how they come into a log.
 
 mod process;
+mod serve;
+mod touch;
 
 use std::ops::Range;
 
@@ -9,7 +11,9 @@ use flowstone_log::{Batch, Log};
 use flowstone_proto::v1::{ProduceRequest, Record};
 use prost::Message;
 
-pub use process::anonymous_bytes;
+pub use process::{anonymous_bytes, cpu_seconds};
+pub use serve::serve;
+pub use touch::touch;
 
 /// One request's records, in the wire form that is appended.
 #[derive(Clone, Debug)]

@@ -46,14 +46,6 @@ impl Machine {
     }
 }
 
-/// Memory that can be filled without harm to others, in bytes.
-pub(crate) fn available_bytes() -> u64 {
-    kib(
-        &fs::read_to_string("/proc/meminfo").unwrap_or_default(),
-        "MemAvailable",
-    ) << 10
-}
-
 fn unknown() -> String {
     "unknown".to_owned()
 }

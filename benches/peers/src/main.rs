@@ -19,7 +19,6 @@ mod sample;
 mod size;
 mod summary;
 mod table;
-mod touch;
 mod work;
 
 use std::fs;

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use flowstone_benches::touch;
 
 use crate::options::Options;
 use crate::peer::{Offer, Peer, Place, Probe, Session, Transferred};
 use crate::procfs::Watch;
 use crate::sample::{Sample, Samples};
-use crate::touch::touch;
 use crate::work::{Bound, Durability, Load, PACED_PER_SECOND, Unit, Work};
 
 /// A warm-up stops after so many bytes, too.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use clap::Parser;
-use flowstone_benches::{Run, anonymous_bytes};
+use flowstone_benches::{Run, anonymous_bytes, touch};
 use flowstone_broker::{Broker, BrokerConfig, Env, FetchRequest, ProduceRequest, Start, TopicSpec};
 use pollster::block_on;
 
@@ -22,6 +22,8 @@ const IN_FLIGHT: usize = 8;
 const RECORDS: u32 = 250;
 /// Reads of one record somewhere in what was appended last.
 const SINGLE_READS: u64 = 20_000;
+/// Memory that is used right before a measurement, as a multiple of what is appended then.
+const TOUCHED_STEPS: u64 = 16;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -85,6 +87,7 @@ fn measure(args: &Args) -> Outcome<()> {
         mib()?
     );
     let (mut long, mut short) = (Vec::new(), Vec::new());
+    let step = args.step_mib << 20;
     for pair in 0..args.pairs {
         block_on(broker.create_topic(TopicSpec::new(SHORT, 1), false))?;
         let mut logs = [(LONG, &mut long), (SHORT, &mut short)];
@@ -92,7 +95,9 @@ fn measure(args: &Args) -> Outcome<()> {
             logs.reverse();
         }
         for (topic, rates) in logs {
-            rates.push(rates_of(&broker, topic, &records, args.step_mib << 20)?);
+            // What the log before it has given back would be a present to this one.
+            touch(TOUCHED_STEPS * step);
+            rates.push(rates_of(&broker, topic, &records, step)?);
         }
         block_on(broker.delete_topic(SHORT))?;
     }

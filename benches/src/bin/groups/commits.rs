@@ -1,16 +1,15 @@
 //! Committing, as fast as it goes.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use flowstone_benches::anonymous_bytes;
-use flowstone_broker::{Cursor, Distribution, Env};
+use flowstone_benches::{anonymous_bytes, cpu_seconds};
+use flowstone_broker::{Cursor, Distribution};
 use flowstone_client::Client;
-use flowstone_server::{Server, ServerConfig};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
@@ -104,45 +103,16 @@ impl Cpu {
     fn of(process: impl ToString) -> Self {
         let process = process.to_string();
         Self {
-            before: Self::seconds(&process),
+            before: cpu_seconds(&process),
             process,
         }
     }
 
     fn share(&self, commits: u64) -> String {
-        let seconds = Self::seconds(&self.process) - self.before;
+        let seconds = cpu_seconds(&self.process) - self.before;
         let micros = seconds * 1e6 / commits.max(1) as f64;
         format!("{micros:.1} µs of CPU each")
     }
-
-    /// User and system time, in the 10 ms that `/proc` counts in; 0 where that is not to be had.
-    fn seconds(process: &str) -> f64 {
-        let ticks = || {
-            let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-            let (_, behind_name) = stat.rsplit_once(')')?;
-            let mut numbers = behind_name.split_whitespace().skip(11);
-            let user: u64 = numbers.next()?.parse().ok()?;
-            let system: u64 = numbers.next()?.parse().ok()?;
-            Some(user + system)
-        };
-        ticks().unwrap_or_default() as f64 / 100.0
-    }
-}
-
-/// Serves until standard input ends.
-pub(crate) fn serve(dir: &Path) -> Outcome<()> {
-    let config = ServerConfig {
-        listen: "127.0.0.1:0".parse()?,
-        data_dir: dir.to_path_buf(),
-        ..ServerConfig::default()
-    };
-    Runtime::new()?.block_on(async {
-        let server = Server::start(config, Env::real()).await?;
-        println!("{}", server.local_addr());
-        let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
-        server.run_until(async { drop(ended.await) }).await?;
-        Ok(())
-    })
 }
 
 /// Measures the rates through gRPC, with a server in another process.

@@ -82,7 +82,7 @@ fn run_act(args: &Args, act: Act, dir: &Path) -> Outcome<()> {
         Act::Open => directory::open_and_tell(dir),
         Act::Fill => commits::fill(args, dir),
         Act::Commit => commits::through_the_broker(args, dir),
-        Act::Serve => commits::serve(dir),
+        Act::Serve => flowstone_benches::serve(dir),
     }
 }
 
