@@ -1,7 +1,8 @@
 //! Structures whose checksum fits, but whose contents cannot be.
 
 use flowstone_format::{
-    Generation, IndexEntry, Manifest, Offset, PartitionId, Position, ProducerEntry, ProducerId,
+    Generation, IndexEntry, Manifest, Offset, PRODUCER_ENTRY_LEN, PRODUCER_SEQUENCE_LEN,
+    PRODUCER_WINDOW, PRODUCERS_HEADER_LEN, PartitionId, Position, ProducerEntry, ProducerId,
     ProducerSequence, ProducerSnapshot, SegmentEntry, SegmentHeader, SegmentIndex, SegmentState,
 };
 use proptest::strategy::Strategy;
@@ -256,6 +257,32 @@ fn producers_that_contradict_themselves_are_refused() {
     reseal(&mut nameless);
     let error = ProducerSnapshot::decode(&nameless).unwrap_err().to_string();
     assert_eq!(error, "producer snapshot: a producer's id is zero");
+}
+
+/// What the bytes cannot hold is refused before room is made for it.
+#[test]
+fn more_producers_or_sequences_than_there_are_bytes_are_refused() {
+    const COUNT_AT: usize = 56;
+    const SEQUENCES_AT: usize = 100;
+    const LEAST_BYTES: usize = PRODUCER_ENTRY_LEN + PRODUCER_SEQUENCE_LEN;
+    let (bytes, _) = two_producers().encode();
+    let have = bytes.len() - PRODUCERS_HEADER_LEN - 4;
+    let told = |at: usize, count: usize| {
+        let mut bytes = bytes.clone();
+        bytes[at..at + 4].copy_from_slice(&u32::try_from(count).unwrap().to_le_bytes());
+        reseal(&mut bytes);
+        ProducerSnapshot::decode(&bytes).unwrap_err().to_string()
+    };
+    let too_many = have / LEAST_BYTES + 1;
+    assert_eq!(
+        told(COUNT_AT, too_many),
+        format!("producer snapshot: {have} bytes for {too_many} producers")
+    );
+    let (id, have) = ("01".repeat(16), have - PRODUCER_ENTRY_LEN);
+    assert_eq!(
+        told(SEQUENCES_AT, PRODUCER_WINDOW),
+        format!("producer snapshot: producer {id} has {PRODUCER_WINDOW} sequences in {have} bytes")
+    );
 }
 
 /// 0 stands for "no snapshot" in a MANIFEST, so that no snapshot may have it.

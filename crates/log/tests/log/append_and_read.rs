@@ -328,3 +328,27 @@ fn a_frame_that_fits_a_segment_exactly_is_taken_and_one_byte_more_is_not() {
     assert_eq!(taken(longest), Some(capacity));
     assert_eq!(taken(longest + 1), None);
 }
+
+#[test]
+fn a_read_without_room_brings_one_record() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a", "b"])).unwrap();
+    for limit in [
+        ReadLimit {
+            max_bytes: 0,
+            ..ReadLimit::default()
+        },
+        ReadLimit {
+            max_bytes: 1,
+            ..ReadLimit::default()
+        },
+        ReadLimit {
+            max_records: 1,
+            ..ReadLimit::default()
+        },
+    ] {
+        let batch = log.reader().read(Offset::ZERO, &limit).unwrap();
+        assert_eq!((batch.record_count, batch.next_offset.get()), (1, 1));
+    }
+}

@@ -377,3 +377,23 @@ fn a_reopening_knows_what_was_durable_whatever_floor_was_told() {
     log.reopen(None).unwrap();
     assert!(log.damage().is_some(), "an acknowledged record is gone");
 }
+
+/// A directory that cannot be listed is not an empty one: what its files would tell is not known.
+#[test]
+fn an_opening_that_cannot_list_its_files_fails() {
+    let rig = Rig::new(1);
+    rig.put(&mut rig.open_log(), &values(["a"])).unwrap();
+    rig.disk.fail_nth(OpKind::List, 1, io::ErrorKind::Other);
+    let error = rig.open().map(|_| ()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            LogError::Io {
+                operation: "list",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(strings(read_all(&rig.open_log())), [(0, "a".into())]);
+}

@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use flowstone_disk::{Disk, OpKind};
+use flowstone_disk::{Disk, OpKind, OpenMode};
 use flowstone_format::{
-    FLOOR_NAME, FLOOR_SLOT_LEN, FloorSlot, Generation, Offset, Position, floor_slot_positions,
+    FLOOR_NAME, FLOOR_SLOT_LEN, FloorSlot, Generation, Offset, PartitionId, Position,
+    floor_slot_positions,
 };
 use flowstone_log::Floor;
 
@@ -79,4 +80,68 @@ fn a_tool_reads_floor_where_there_is_one_and_fails_where_it_cannot() {
     rig.disk
         .fail_nth(OpKind::Open, 1, std::io::ErrorKind::PermissionDenied);
     assert!(open().is_err(), "what cannot be opened is not absent");
+}
+
+/// A file that ends within a slot has lost it, and is no reason not to open.
+#[test]
+fn a_slot_that_is_cut_off_is_none() {
+    let rig = Rig::new(1);
+    let (_, floor) = rig.open().unwrap();
+    for offset in 1..=2 {
+        floor.put(slot(offset)).unwrap();
+    }
+    let [first, second] = floor_slot_positions(PARTITION);
+    let path = Path::new(DATA_DIR).join(FLOOR_NAME);
+    let bytes = rig.bytes_of(&path);
+    let cut_at = |len: u64| {
+        rig.disk.remove_file(&path).unwrap();
+        let file = rig.disk.open(&path, OpenMode::CreateNew).unwrap();
+        let kept = &bytes[..usize::try_from(len).unwrap()];
+        file.write_all_at(kept, 0).unwrap();
+        let (floor, _) = Floor::open(&rig.disk.disk(), Path::new(DATA_DIR)).unwrap();
+        (offset_of(&floor), floor.highest().unwrap())
+    };
+    let whole = FLOOR_SLOT_LEN as u64;
+    assert_eq!(cut_at(second + whole), (Some(2), Some(PARTITION)));
+    assert_eq!(cut_at(second + whole - 1), (Some(1), Some(PARTITION)));
+    assert_eq!(cut_at(first + whole), (Some(1), Some(PARTITION)));
+    assert_eq!(cut_at(first + whole - 1), (None, None));
+}
+
+#[test]
+fn the_highest_slot_counts_readable_or_not() {
+    let rig = Rig::new(1);
+    let (_, floor) = rig.open().unwrap();
+    assert_eq!(floor.highest().unwrap(), None);
+    let path = Path::new(DATA_DIR).join(FLOOR_NAME);
+    for id in [0, 1, 63, 64, 200] {
+        let partition = PartitionId::new(id);
+        floor
+            .put(FloorSlot {
+                partition,
+                ..slot(1)
+            })
+            .unwrap();
+        assert_eq!(floor.highest().unwrap(), Some(partition));
+    }
+    let [_, second] = floor_slot_positions(PartitionId::new(300));
+    rig.overwrite(&path, second + 5, &[0xEE]);
+    rig.overwrite(&path, second + FLOOR_SLOT_LEN as u64, &[0]);
+    assert_eq!(floor.highest().unwrap(), Some(PartitionId::new(300)));
+}
+
+/// A file that cannot be opened may be there, and says what nothing else knows.
+#[test]
+fn an_error_is_not_taken_for_no_file() {
+    let rig = Rig::new(1);
+    drop(rig.open().unwrap());
+    for (kind, operation) in [(OpKind::Open, "open"), (OpKind::Read, "read")] {
+        rig.disk.fail_nth(kind, 1, std::io::ErrorKind::Other);
+        let error = Floor::open(&rig.disk.disk(), Path::new(DATA_DIR)).unwrap_err();
+        let told = error.to_string();
+        assert!(
+            told.starts_with(&format!("could not {operation}")),
+            "{told}"
+        );
+    }
 }

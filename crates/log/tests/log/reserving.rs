@@ -1,7 +1,7 @@
 //! Space is taken before it is written to, in steps that double, and no further than the segment reaches.
 
 use flowstone_disk::{Op, OpKind};
-use flowstone_format::Manifest;
+use flowstone_format::{Manifest, SegmentEntry};
 use flowstone_log::LogError;
 
 use crate::harness::{Rig, record};
@@ -89,7 +89,52 @@ fn the_entry_of_a_segment_that_begins_says_that_it_has_no_frame() {
         log.roll().unwrap();
     }
     let manifest = Manifest::decode(&rig.bytes_of(&rig.dir().join("MANIFEST"))).unwrap();
-    let indexes = |entry: &flowstone_format::SegmentEntry| (entry.first_index, entry.last_index);
+    let indexes = |entry: &SegmentEntry| (entry.first_index, entry.last_index);
     let found: Vec<_> = manifest.segments.iter().map(indexes).collect();
     assert_eq!(found, [(1, 3), (4, 5), (6, 5)]);
+}
+
+/// What a sealed segment does not need is given back, to the page.
+#[test]
+fn a_roll_gives_spare_space_back() {
+    for records in [1, 30] {
+        let rig = rig();
+        let mut log = rig.open_log();
+        for _ in 0..records {
+            rig.put(&mut log, &[record(&[7; 9_000], 0)]).unwrap();
+        }
+        let end = log.reader().size_bytes();
+        rig.disk.start_trace();
+        log.roll().unwrap();
+        let punched = |op: &Op| (op.kind == OpKind::Punch).then_some((op.at, op.at + op.len));
+        let trace = rig.disk.take_trace();
+        let punched: Vec<_> = trace.iter().filter_map(punched).collect();
+        let reserved = if records == 1 { 64 * KIB } else { 512 * KIB };
+        assert_eq!(punched, [(end.next_multiple_of(4_096), reserved)]);
+    }
+}
+
+/// There is nothing to give back where the last frame ends on the last page.
+#[test]
+fn a_segment_without_spare_space_is_left_alone() {
+    let mut rig = rig();
+    rig.config.segment_bytes = 64 * KIB;
+    let mut log = rig.open_log();
+    rig.put(&mut log, &[record(&[7; 60_000], 0)]).unwrap();
+    assert!(log.reader().size_bytes() > 60 * KIB);
+    rig.disk.start_trace();
+    log.roll().unwrap();
+    let trace = rig.disk.take_trace();
+    assert!(trace.iter().all(|op| op.kind != OpKind::Punch));
+}
+
+#[test]
+fn the_smallest_segments_hold_a_frame() {
+    let mut rig = rig();
+    rig.config.segment_bytes = 1;
+    let mut log = rig.open_log();
+    for _ in 0..3 {
+        rig.put(&mut log, &[record(b"value", 0)]).unwrap();
+    }
+    assert_eq!(log.log_end_offset().get(), 3);
 }
