@@ -8,7 +8,7 @@ use flowstone_format::{
     FLOOR_NAME, FLOOR_SLOT_LEN, FloorSlot, Generation, Offset, PartitionId, Position,
     floor_slot_positions,
 };
-use flowstone_log::Floor;
+use flowstone_log::{Floor, LogError};
 
 use crate::harness::{DATA_DIR, PARTITION, Rig};
 
@@ -144,4 +144,31 @@ fn an_error_is_not_taken_for_no_file() {
             "{told}"
         );
     }
+}
+
+#[test]
+fn what_was_synced_survives_a_power_cut() {
+    for seed in 0..10 {
+        let rig = Rig::new(seed);
+        let (_, floor) = rig.open().unwrap();
+        floor.put(slot(1)).unwrap();
+        floor.sync().unwrap();
+        rig.disk.power_cut();
+        let (_, floor) = rig.open().unwrap();
+        assert_eq!(offset_of(&floor), Some(1));
+    }
+}
+
+/// Only what a crash can leave of a header is begun again: a foreign sector is an error.
+#[test]
+fn a_header_that_nobody_has_begun_is_refused() {
+    let rig = Rig::new(1);
+    drop(rig.open().unwrap());
+    let path = Path::new(DATA_DIR).join(FLOOR_NAME);
+    rig.overwrite(&path, 1_024, &[0xEE]);
+    let opened = Floor::open(&rig.disk.disk(), Path::new(DATA_DIR));
+    assert!(matches!(opened, Err(LogError::Header { .. })));
+    rig.overwrite(&path, 0, &[0; 4_096]);
+    let opened = Floor::open(&rig.disk.disk(), Path::new(DATA_DIR));
+    assert!(opened.is_ok(), "none of it has come to the disk");
 }

@@ -339,3 +339,31 @@ fn logs_share_one_budget_and_give_back_what_they_had() {
     log.roll().unwrap();
     assert_eq!(budget.used(), 0);
 }
+
+#[test]
+fn a_look_ahead_tells_what_an_append_would() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    let request = record(b"a", 0);
+    let whole = 0..request.len();
+    let batch = |sequence| Batch {
+        runs: std::slice::from_ref(&whole),
+        record_count: 1,
+        ..batch_of(
+            &request,
+            Some(ProducerBatch {
+                id: ProducerId::of("p"),
+                epoch: 1,
+                sequence,
+            }),
+        )
+    };
+    assert_eq!(log.check(&batch(1)).unwrap(), None);
+    let appended = log.append(&batch(1)).unwrap();
+    let expected = Appended {
+        duplicate: true,
+        ..appended
+    };
+    assert_eq!(log.check(&batch(1)).unwrap(), Some(expected));
+    assert_eq!(log.check(&batch(2)).unwrap(), None);
+}

@@ -1,0 +1,57 @@
+//! A read brings as many whole records as its limits allow, and one at least.
+
+use flowstone_format::Offset;
+use flowstone_log::ReadLimit;
+
+use crate::harness::{Rig, record};
+
+/// Whatever the limits are, and wherever it begins, it is what counting says; over frames and segments.
+#[test]
+fn reads_bring_what_fits_to_the_byte_and_to_the_record() {
+    let mut rig = Rig::new(1);
+    rig.config.segment_bytes = 5_000;
+    let mut log = rig.open_log();
+    let values: Vec<Vec<u8>> = (1..=9).map(|n| vec![b'v'; n * 37 % 50]).collect();
+    for group in values.chunks(3) {
+        let records: Vec<_> = group.iter().map(|value| record(value, 0)).collect();
+        rig.put(&mut log, &records).unwrap();
+    }
+    let reader = log.reader();
+    // What each record takes where it is stored.
+    let one = ReadLimit {
+        max_records: 1,
+        ..ReadLimit::default()
+    };
+    let sizes: Vec<usize> = (0..9)
+        .map(|offset| reader.read(Offset::new(offset), &one).unwrap().bytes)
+        .collect();
+    let all: usize = sizes.iter().sum();
+    for from in 0..9_usize {
+        for max_bytes in 0..=all + 1 {
+            for (max_records, before) in [(u32::MAX, 9), (2, 9), (4, 9), (u32::MAX, 5), (3, 7)] {
+                let limit = ReadLimit {
+                    max_bytes,
+                    max_records,
+                    before: Some(Offset::new(before)),
+                };
+                let batch = reader.read(Offset::new(from as u64), &limit).unwrap();
+                let (mut count, mut bytes) = (0, 0);
+                while ((from + count) as u64) < before
+                    && count < max_records as usize
+                    && (count == 0 || bytes + sizes[from + count] <= max_bytes)
+                {
+                    bytes += sizes[from + count];
+                    count += 1;
+                }
+                assert_eq!(
+                    (batch.record_count as usize, batch.bytes),
+                    (count, bytes),
+                    "from {from}, {limit:?}"
+                );
+                assert_eq!(batch.next_offset.get(), (from + count) as u64);
+                let chunks: usize = batch.chunks.iter().map(|chunk| chunk.len()).sum();
+                assert_eq!(chunks, bytes);
+            }
+        }
+    }
+}
