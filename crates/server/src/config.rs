@@ -125,7 +125,7 @@ impl Default for Http2Config {
             max_concurrent_streams: 256,
             stream_window_bytes: 2 << 20,
             connection_window_bytes: 2 << 20,
-            total_window_bytes: 64 << 20,
+            total_window_bytes: 32 << 20,
             max_frame_bytes: 1 << 20,
         }
     }

@@ -509,7 +509,7 @@ pub(super) const KEYS: &[Key] = &[
         64 * KIB,
         1_024 * MIB,
         http2.total_window_bytes,
-        "The same for all connections together: a new connection gets a 32nd of what is left of it, and 64 KiB at \
+        "The same for all connections together: a new connection gets a sixteenth of what is left of it, and 64 KiB at \
          least. It bounds what they can hold in memory unread."
     ),
     number!(

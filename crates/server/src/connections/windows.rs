@@ -8,7 +8,7 @@ use crate::config::Http2Config;
 pub(super) const WINDOW_BYTES_MIN: u32 = 64 << 10;
 
 /// A new connection gets this part of what is left.
-const PARTS: u32 = 32;
+const PARTS: u32 = 16;
 
 /// What the connections of a server share.
 #[derive(Debug)]
@@ -93,6 +93,6 @@ mod tests {
         assert!(*windows.left() < 0);
         shares.clear();
         assert_eq!(*windows.left(), 64 << 20);
-        assert_eq!(windows.share().bytes(), 2 << 20);
+        assert_eq!(windows.share().bytes(), 4 << 20);
     }
 }
