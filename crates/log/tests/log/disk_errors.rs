@@ -4,7 +4,9 @@ use std::io;
 use std::path::Path;
 
 use flowstone_disk::{Disk, OpKind, OpenMode};
+use flowstone_format::Offset;
 use flowstone_log::{Floor, LogError};
+use uuid::Uuid;
 
 use crate::harness::{DATA_DIR, Rig, publish, read_all, record, strings, values};
 
@@ -396,4 +398,29 @@ fn an_opening_that_cannot_list_its_files_fails() {
         "{error}"
     );
     assert_eq!(strings(read_all(&rig.open_log())), [(0, "a".into())]);
+}
+
+/// An index whose segment is gone is removed at the opening, or that fails.
+#[test]
+fn an_opening_that_cannot_remove_what_nothing_refers_to_fails() {
+    let rig = Rig::new(1);
+    rig.put(&mut rig.open_log(), &values(["a"])).unwrap();
+    let name = flowstone_format::index_name(Offset::new(9), Uuid::from_bytes([9; 16]));
+    let path = rig.dir().join(name);
+    drop(rig.disk.open(&path, OpenMode::CreateNew).unwrap());
+    rig.disk
+        .fail_nth(OpKind::RemoveFile, 1, io::ErrorKind::Other);
+    let error = rig.open().map(|_| ()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            LogError::Io {
+                operation: "remove",
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(strings(read_all(&rig.open_log())), [(0, "a".into())]);
+    assert!(!rig.files().contains(&path));
 }

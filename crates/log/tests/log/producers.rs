@@ -9,7 +9,7 @@ use flowstone_disk::{Clock, Env, OpKind};
 use flowstone_format::{Offset, ProducerId, RecordLimits};
 use flowstone_log::{Appended, Batch, Log, LogError, ProducerBatch, ProducerBudget};
 
-use crate::harness::{PARTITION, Rig, publish, read_all, record, strings};
+use crate::harness::{PARTITION, Rig, START_MS, publish, read_all, record, strings};
 
 /// Stages one batch of a producer.
 pub(crate) fn send(
@@ -349,6 +349,7 @@ fn a_look_ahead_tells_what_an_append_would() {
     let batch = |sequence| Batch {
         runs: std::slice::from_ref(&whole),
         record_count: 1,
+        append_ms: START_MS,
         ..batch_of(
             &request,
             Some(ProducerBatch {
@@ -359,8 +360,11 @@ fn a_look_ahead_tells_what_an_append_would() {
         )
     };
     assert_eq!(log.check(&batch(1)).unwrap(), None);
+    assert_eq!(log.producer_budget().used(), 0);
     let appended = log.append(&batch(1)).unwrap();
+    assert!(log.producer_budget().used() > 0, "it counts there");
     let expected = Appended {
+        append_ms: START_MS,
         duplicate: true,
         ..appended
     };

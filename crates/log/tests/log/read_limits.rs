@@ -51,7 +51,36 @@ fn reads_bring_what_fits_to_the_byte_and_to_the_record() {
                 assert_eq!(batch.next_offset.get(), (from + count) as u64);
                 let chunks: usize = batch.chunks.iter().map(|chunk| chunk.len()).sum();
                 assert_eq!(chunks, bytes);
+                assert!(batch.chunks.iter().all(|chunk| !chunk.is_empty()));
             }
         }
     }
+}
+
+/// What a read has brought in is in memory for the next one, and that brings the same.
+#[test]
+fn what_is_in_memory_is_read_as_it_is_from_disk() {
+    let rig = Rig::new(2);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &[record(b"a", 0), record(b"b", 0)])
+        .unwrap();
+    let reader = log.reader();
+    let limit = ReadLimit::default();
+    let read = reader.read(Offset::ZERO, &limit).unwrap();
+    let resident = reader.read_resident(Offset::ZERO, &limit).unwrap();
+    assert_eq!(resident.chunks, read.chunks);
+    assert_eq!(resident.next_offset, read.next_offset);
+}
+
+#[test]
+fn a_segment_that_is_written_has_no_end() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &[record(b"a", 0), record(b"b", 0)])
+        .unwrap();
+    log.roll().unwrap();
+    rig.put(&mut log, &[record(b"c", 0)]).unwrap();
+    let end = |offset| log.reader().segment_end(Offset::new(offset));
+    let two = Some(Offset::new(2));
+    assert_eq!([end(0), end(1), end(2), end(3)], [two, two, None, None]);
 }
