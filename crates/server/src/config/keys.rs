@@ -77,7 +77,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ),
     (
         "http2",
-        "The transport. The defaults suit a local network; raise the windows where the way is long.",
+        "The transport. The defaults suit a local network; raise the windows, all three, where the way is long.",
     ),
 ];
 
