@@ -71,3 +71,13 @@ pub fn append(log: &mut Log, run: &Run) {
     };
     log.append(&batch).expect("the disk takes it");
 }
+
+/// The value in the middle; of an even number of them the upper of the two.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}

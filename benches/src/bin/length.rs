@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use clap::Parser;
-use flowstone_benches::{Run, anonymous_bytes, touch};
+use flowstone_benches::{Run, anonymous_bytes, median, touch};
 use flowstone_broker::{Broker, BrokerConfig, Env, FetchRequest, ProduceRequest, Start, TopicSpec};
 use pollster::block_on;
 
@@ -189,9 +189,4 @@ fn read(broker: &Broker, topic: &str, from: u64, max_records: u32) -> Outcome<u6
 
 fn mib() -> Outcome<f64> {
     Ok(anonymous_bytes()? as f64 / f64::from(1 << 20))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Parser, ValueEnum};
+use flowstone_benches::median;
 
 use crate::process::Standing;
 
@@ -168,11 +169,6 @@ impl Rig<'_> {
         }
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// Makes the next reads come from the disk; only root may.

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use clap::{Parser, ValueEnum};
+use flowstone_benches::median;
 use tokio::runtime::Runtime;
 
 /// What goes wrong ends the program.
@@ -136,9 +137,4 @@ fn address_of(server: &mut Child) -> Outcome<String> {
     let mut address = String::new();
     BufReader::new(stdout).read_line(&mut address)?;
     Ok(format!("http://{}", address.trim()))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::config::Http2Config;
 
 /// What HTTP/2 begins with, and less than which no connection gets.
-pub(super) const WINDOW_BYTES_MIN: u32 = 64 << 10;
+const WINDOW_BYTES_MIN: u32 = 64 << 10;
 
 /// A new connection gets this part of what is left.
 const PARTS: u32 = 16;
