@@ -120,25 +120,28 @@ impl FromWire for ProduceStreamRequest {
 /// Separates field 1 from all others, each in the order it had. Slices of the message where that is one
 /// piece, which is what every encoder makes; copied together otherwise.
 fn split(message: &Bytes) -> Result<(Bytes, Bytes), DecodeError> {
-    let mut records = Pieces::new(message);
-    let mut rest = Pieces::new(message);
+    // A record of the wrong wire type is left to prost, which refuses it by name.
+    let is_record =
+        |field: &Field| field.is(RECORDS) && field.wire_type == WireType::LengthDelimited;
     let run = leading_run(message);
-    records.push(0..run);
-    let mut unread = &message[run..];
-    while !unread.is_empty() {
-        let start = message.len() - unread.len();
-        let (field, wire_type) = decode_key(&mut unread)?;
-        // A record of the wrong wire type is left to prost, which refuses it by name.
-        let is_record = field == RECORDS && wire_type == WireType::LengthDelimited;
-        skip_field(wire_type, field, &mut unread, DecodeContext::default())?;
-        let range = start..message.len() - unread.len();
-        if is_record {
-            records.push(range);
+    let (mut records, mut rest) = (Extent::default(), Extent::default());
+    records.add(0..run);
+    for field in (Fields { message, at: run }) {
+        let field = field?;
+        let extent = if is_record(&field) {
+            &mut records
         } else {
-            rest.push(range);
-        }
+            &mut rest
+        };
+        extent.add(field.whole);
     }
-    Ok((records.finish(), rest.finish()))
+    let ranges = |records: bool| {
+        let fields = Fields { message, at: 0 }.flatten();
+        let wanted = fields.filter(move |field| is_record(field) == records);
+        wanted.map(|field| field.whole)
+    };
+    let records = records.of(message, || ranges(true));
+    Ok((records, rest.of(message, || ranges(false))))
 }
 
 /// Where the run of records at the beginning of a message ends. What is odd there is left to prost.
@@ -172,63 +175,104 @@ fn leading_run(message: &[u8]) -> usize {
 /// What the embedded message in field 1 holds. Several of them are merged, as protobuf has it, which for
 /// messages is to read their bytes one after the other.
 fn body_of_field_1(message: &Bytes) -> Result<Option<Bytes>, DecodeError> {
-    let mut bodies: Option<Pieces<'_>> = None;
-    let mut unread: &[u8] = message;
-    while !unread.is_empty() {
-        let (field, wire_type) = decode_key(&mut unread)?;
-        if field == RECORDS {
-            prost::encoding::check_wire_type(WireType::LengthDelimited, wire_type)?;
-            let mut body = unread;
-            let len = decode_varint(&mut body)?;
-            skip_field(wire_type, field, &mut unread, DecodeContext::default())?;
-            let end = message.len() - unread.len();
-            let start = end - usize::try_from(len).expect("it was skipped, so it fits");
-            bodies
-                .get_or_insert_with(|| Pieces::new(message))
-                .push(start..end);
-        } else {
-            skip_field(wire_type, field, &mut unread, DecodeContext::default())?;
+    let mut body: Option<Extent> = None;
+    for field in (Fields { message, at: 0 }) {
+        let field = field?;
+        if field.is(RECORDS) {
+            prost::encoding::check_wire_type(WireType::LengthDelimited, field.wire_type)?;
+            body.get_or_insert_default().add(field.body(message)?);
         }
     }
-    Ok(bodies.map(Pieces::finish))
+    let bodies = || {
+        let fields = Fields { message, at: 0 }.flatten();
+        let bodies = fields.filter(|field| field.is(RECORDS));
+        bodies.flat_map(|field| field.body(message))
+    };
+    Ok(body.map(|body| body.of(message, bodies)))
 }
 
-/// Ranges of a message put together: a slice while they touch, a copy from the first gap on.
-struct Pieces<'a> {
-    message: &'a Bytes,
+/// A field of a message, with its key.
+struct Field {
+    number: u32,
+    wire_type: WireType,
     whole: Range<usize>,
-    copied: Option<BytesMut>,
 }
 
-impl<'a> Pieces<'a> {
-    fn new(message: &'a Bytes) -> Self {
-        Self {
-            message,
-            whole: 0..0,
-            copied: None,
-        }
+impl Field {
+    fn is(&self, number: u32) -> bool {
+        self.number == number
     }
 
-    fn push(&mut self, range: Range<usize>) {
-        if let Some(copied) = &mut self.copied {
-            copied.extend_from_slice(&self.message[range]);
-        } else if self.whole.is_empty() {
+    /// Where the contents of a length-delimited field lie.
+    fn body(&self, message: &[u8]) -> Result<Range<usize>, DecodeError> {
+        let mut unread = &message[self.whole.clone()];
+        decode_key(&mut unread)?;
+        let len = decode_varint(&mut unread)?;
+        let end = self.whole.end;
+        Ok(end - usize::try_from(len).expect("it was skipped, so it fits")..end)
+    }
+}
+
+/// The fields of a message from a place on; after an error there are no more.
+struct Fields<'a> {
+    message: &'a [u8],
+    at: usize,
+}
+
+impl Iterator for Fields<'_> {
+    type Item = Result<Field, DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut unread = self
+            .message
+            .get(self.at..)
+            .filter(|left| !left.is_empty())?;
+        let start = std::mem::replace(&mut self.at, self.message.len());
+        let skipped = decode_key(&mut unread).and_then(|(number, wire_type)| {
+            skip_field(wire_type, number, &mut unread, DecodeContext::default())?;
+            self.at -= unread.len();
+            Ok(Field {
+                number,
+                wire_type,
+                whole: start..self.at,
+            })
+        });
+        Some(skipped)
+    }
+}
+
+/// How much some ranges of a message hold, and whether they touch.
+#[derive(Default)]
+struct Extent {
+    /// From the first on, as far as they touch.
+    whole: Range<usize>,
+    len: usize,
+}
+
+impl Extent {
+    fn add(&mut self, range: Range<usize>) {
+        self.len += range.len();
+        if self.whole.is_empty() {
             self.whole = range;
         } else if self.whole.end == range.start {
             self.whole.end = range.end;
-        } else {
-            let mut copied = BytesMut::with_capacity(self.whole.len() + range.len());
-            copied.extend_from_slice(&self.message[self.whole.clone()]);
-            copied.extend_from_slice(&self.message[range]);
-            self.copied = Some(copied);
         }
     }
 
-    fn finish(self) -> Bytes {
-        match self.copied {
-            Some(copied) => copied.freeze(),
-            None => self.message.slice(self.whole),
+    /// The ranges put together: a slice if they touch, a copy of just their size if not.
+    fn of<R: Iterator<Item = Range<usize>>>(
+        self,
+        message: &Bytes,
+        ranges: impl FnOnce() -> R,
+    ) -> Bytes {
+        if self.len == self.whole.len() {
+            return message.slice(self.whole);
         }
+        let mut copied = BytesMut::with_capacity(self.len);
+        for range in ranges() {
+            copied.extend_from_slice(&message[range]);
+        }
+        copied.freeze()
     }
 }
 

@@ -1,10 +1,12 @@
-//! Serving records allocates nothing for each of them.
+//! Serving records allocates nothing for each of them, and requests take no more than twice their bytes.
 
 use bytes::Bytes;
 use flowstone_broker::{Acks, Broker, BrokerConfig, FetchRequest, ProduceRequest, TopicSpec};
 use flowstone_disk::Env;
 use flowstone_proto::v1;
-use flowstone_server::wire::{FetchResponse, Splices, ToWire};
+use flowstone_server::wire::{
+    FetchResponse, FromWire, ProduceRequest as WireRequest, ProduceStreamRequest, Splices, ToWire,
+};
 
 const RECORDS: u32 = 10_000;
 
@@ -113,5 +115,54 @@ fn a_fetch_of_ten_thousand_records_allocates_as_often_as_one_of_ten() {
             many <= few + batches_grow,
             "{requests} batches: {few} allocations for 10 records, {many} for {RECORDS}"
         );
+    }
+}
+
+/// The most bytes that a request in one message, or in the stream, held at one time.
+fn most_held(message: &[u8]) -> u64 {
+    let held = |decode: fn(Bytes)| {
+        let message = Bytes::copy_from_slice(message);
+        allocation_counter::measure(|| decode(message)).bytes_max
+    };
+    let alone = held(|message| drop(WireRequest::from_wire(message)));
+    alone.max(held(|message| {
+        drop(ProduceStreamRequest::from_wire(message))
+    }))
+}
+
+#[test]
+fn requests_take_at_most_twice_their_bytes_however_they_are_made() {
+    /// Room for the text of an error.
+    const ERROR_BYTES: u64 = 512;
+    let in_stream = |request: &[u8]| {
+        let inner = v1::ProduceStreamRequest {
+            produce: Some(prost::Message::decode(request).expect("a request")),
+        };
+        prost::Message::encode_to_vec(&inner)
+    };
+    let scattered = b"\x0A\x03\x0A\x01a\x12\x01t".repeat(10_000);
+    let mut merged = b"\x0A\x05\x0A\x03\x0A\x01a".repeat(10_000);
+    merged.extend(b"\x0A\x03\x12\x01t\xA0\x06\x07".repeat(10_000));
+    // Three large parts, each with a record and a field behind it.
+    let mut part = vec![0x0A, 0xC0, 0xB8, 0x02];
+    part.resize(4 + 40_000, 0);
+    part.extend(b"\x12\x01t");
+    let field = [&[0x0A, 0xC7, 0xB8, 0x02], &part[..]].concat();
+    let large_parts = field.repeat(3);
+    let mut long_topic = vec![0x12, 0xA0, 0x8D, 0x06];
+    long_topic.resize(4 + 100_000, b't');
+    let mut claims_more = scattered.clone();
+    claims_more.extend(b"\x0A\xFF\xFF\xFF\x7F");
+    let scattered_in_stream = in_stream(&scattered);
+    for message in [
+        scattered,
+        scattered_in_stream,
+        large_parts,
+        merged,
+        long_topic,
+        claims_more,
+    ] {
+        let (held, allowed) = (most_held(&message), 2 * message.len() as u64 + ERROR_BYTES);
+        assert!(held <= allowed, "{} bytes took {held}", message.len());
     }
 }

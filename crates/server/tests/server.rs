@@ -1,5 +1,10 @@
 //! The server as its clients see it: every call and every refusal, over a real connection.
 
+#[path = "../../../fuzz/src/wire.rs"]
+mod fuzz_wire;
+
+#[path = "server/any_bytes.rs"]
+mod any_bytes;
 #[path = "server/cluster.rs"]
 mod cluster;
 #[path = "server/connections.rs"]

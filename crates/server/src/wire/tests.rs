@@ -1,9 +1,5 @@
 //! What prost encodes is split into the same, and what is spliced prost decodes to the same.
 
-use proptest::collection::vec;
-use proptest::prelude::{ProptestConfig, any, prop_oneof, proptest};
-use proptest::strategy::{Just, Strategy};
-
 use super::*;
 use crate::wire::v1::{Acks, Header, Producer, Record};
 
@@ -216,45 +212,4 @@ fn a_spliced_response_is_what_prost_decodes_and_holds_the_chunks_verbatim() {
         ),
         (50, 60, 7)
     );
-}
-
-/// A request as it is sent, with a few bytes of it changed, or any bytes at all.
-fn any_message() -> impl Strategy<Value = Vec<u8>> {
-    let damaged =
-        (0..5_usize, vec((any::<u16>(), any::<u8>()), 0..6)).prop_map(|(count, edits)| {
-            let mut message = request(count).encode_to_vec();
-            for (at, byte) in edits {
-                let at = usize::from(at) % message.len();
-                message[at] = byte;
-            }
-            message
-        });
-    let in_stream = damaged.prop_flat_map(|inner| {
-        let outer = [vec![0x0A, inner.len() as u8], inner.clone()].concat();
-        prop_oneof![Just(inner), Just(outer)]
-    });
-    prop_oneof![4 => in_stream, 1 => vec(any::<u8>(), 0..64)]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_bytes_are_taken_for_what_prost_takes_them_for(message in any_message()) {
-        let taken = ProduceRequest::from_wire(Bytes::copy_from_slice(&message));
-        if let Ok(decoded) = v1::ProduceRequest::decode(&*message) {
-            let taken = taken.expect("what prost takes is taken");
-            let again = v1::ProduceRequest::decode(&*taken.records).expect("they decoded before");
-            assert_eq!(again.records, decoded.records);
-            assert_eq!(taken.fields, without_records(decoded));
-        } else if let Ok(taken) = taken {
-            // Malformed records are the scanner's to find.
-            assert!(v1::ProduceRequest::decode(&*taken.records).is_err());
-        }
-        let taken = ProduceStreamRequest::from_wire(Bytes::copy_from_slice(&message));
-        if let Ok(decoded) = v1::ProduceStreamRequest::decode(&*message) {
-            let taken = taken.expect("what prost takes is taken");
-            assert_eq!(taken.produce.is_some(), decoded.produce.is_some());
-        }
-    }
 }

@@ -1,0 +1,8 @@
+//! ProduceRequest and ProduceStreamRequest, as a client sends them.
+#![no_main]
+
+#[path = "../src/wire.rs"]
+#[expect(dead_code, reason = "each target has one of its functions")]
+mod wire;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| wire::requests(data));
