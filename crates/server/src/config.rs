@@ -76,12 +76,8 @@ pub struct Http2Config {
     pub keepalive_timeout_ms: u64,
     /// Calls that one connection may have open at a time.
     pub max_concurrent_streams: u32,
-    /// What one call may send before it is read, in bytes.
-    pub stream_window_bytes: u32,
-    /// What one connection may send before it is read, in bytes.
-    pub connection_window_bytes: u32,
-    /// What all connections together may send before it is read, in bytes: each gets a part of what is left
-    /// when it is made, and 64 KiB at least.
+    /// What all connections together may send before it is read, in bytes: each gets a sixteenth of what is
+    /// left when it is made, and 64 KiB at least; one call has half of that.
     pub total_window_bytes: u32,
     /// The largest HTTP/2 frame taken from a client, in bytes.
     pub max_frame_bytes: u32,
@@ -123,8 +119,6 @@ impl Default for Http2Config {
             keepalive_interval_ms: 10_000,
             keepalive_timeout_ms: 10_000,
             max_concurrent_streams: 256,
-            stream_window_bytes: 2 << 20,
-            connection_window_bytes: 2 << 20,
             total_window_bytes: 32 << 20,
             max_frame_bytes: 1 << 20,
         }
@@ -151,18 +145,7 @@ impl ServerConfig {
                     key: "storage".to_owned(),
                     detail: other.to_string(),
                 },
-            })?;
-        let http2 = &self.http2;
-        if http2.stream_window_bytes > http2.connection_window_bytes {
-            return Err(ConfigError::Invalid {
-                key: "http2.stream_window_bytes".to_owned(),
-                detail: format!(
-                    "{} is more than http2.connection_window_bytes = {}",
-                    http2.stream_window_bytes, http2.connection_window_bytes
-                ),
-            });
-        }
-        Ok(())
+            })
     }
 
     /// What the broker below is opened with.

@@ -1,7 +1,5 @@
 //! Connections: accepted, counted, bounded, served, and closed or cut off at a stop.
 
-mod windows;
-
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -24,7 +22,7 @@ use tonic::body::Body;
 
 use crate::config::{Http2Config, ServerConfig};
 use crate::front::Front;
-use windows::{Window, Windows};
+use crate::windows::{Window, Windows};
 
 /// How long to wait after an accept that failed for want of file descriptors or memory. Without a pause
 /// it would fail again at once, over and over.
@@ -58,7 +56,7 @@ impl Connections {
             front,
             http2: config.http2.clone(),
             room: Arc::new(Semaphore::new(config.max_connections)),
-            windows: Arc::new(Windows::new(&config.http2)),
+            windows: Arc::new(Windows::new(config.http2.total_window_bytes)),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -162,9 +160,9 @@ fn transport(http2: &Http2Config, window: &Window) -> http2::Builder<TokioExecut
         .keep_alive_interval(Duration::from_millis(http2.keepalive_interval_ms))
         .keep_alive_timeout(Duration::from_millis(http2.keepalive_timeout_ms))
         .max_concurrent_streams(http2.max_concurrent_streams)
-        .initial_stream_window_size(http2.stream_window_bytes.min(window.bytes()))
+        .initial_stream_window_size(window.stream_bytes())
         .initial_connection_window_size(window.bytes())
-        .max_frame_size(http2.max_frame_bytes.min(window.bytes()));
+        .max_frame_size(http2.max_frame_bytes.min(window.stream_bytes()));
     builder
 }
 

@@ -27,6 +27,7 @@ mod page;
 mod server;
 mod services;
 mod status;
+mod windows;
 pub mod wire;
 
 pub use config::{Http2Config, ServerConfig};

@@ -77,7 +77,7 @@ pub(super) const SECTIONS: &[(&str, &str)] = &[
     ),
     (
         "http2",
-        "The transport. The defaults suit a local network; raise the windows, all three, where the way is long.",
+        "The transport. The defaults suit a local network; raise the window where the way is long.",
     ),
 ];
 
@@ -488,29 +488,13 @@ pub(super) const KEYS: &[Key] = &[
     ),
     number!(
         "http2",
-        "stream_window_bytes",
-        64 * KIB - 1,
-        1_024 * MIB,
-        http2.stream_window_bytes,
-        "What one call may send before it is read. Throughput of one stream is at most this for each round \
-         trip."
-    ),
-    number!(
-        "http2",
-        "connection_window_bytes",
-        64 * KIB - 1,
-        1_024 * MIB,
-        http2.connection_window_bytes,
-        "The same for all calls of one connection together, unless its part of `total_window_bytes` is less."
-    ),
-    number!(
-        "http2",
         "total_window_bytes",
         64 * KIB,
         1_024 * MIB,
         http2.total_window_bytes,
-        "The same for all connections together: a new connection gets a sixteenth of what is left of it, and 64 KiB at \
-         least. It bounds what they can hold in memory unread."
+        "What all connections together may send before it is read. A new one gets a sixteenth of what is left, and 64 KiB \
+         at least; a single call half of that, so that one that is held up leaves room for others. Throughput of \
+         a stream is at most its part for each round trip."
     ),
     number!(
         "http2",

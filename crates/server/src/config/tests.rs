@@ -173,10 +173,6 @@ fn wrong_values_are_refused_with_what_would_be_right() {
             "[limits]\ndefault_response_bytes = 5_000_000",
             "limits.default_response_bytes",
         ),
-        (
-            "[http2]\nstream_window_bytes = 10_000_000",
-            "http2.connection_window_bytes",
-        ),
     ] {
         let message = refused(text);
         assert!(message.contains(expected), "{text}: {message}");

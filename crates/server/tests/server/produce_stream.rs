@@ -164,13 +164,14 @@ async fn a_failed_append_stops_those_that_were_sent_behind_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_disk_slows_the_sender_and_nothing_piles_up() {
     const ROOM_BYTES: u32 = 4 << 20;
-    const WINDOW_BYTES: u32 = 1 << 20;
+    /// That of the first connection, half of which is the stream's.
+    const WINDOW_BYTES: u32 = 2 << 20;
     const REQUESTS: usize = 512;
     let gate = Gate::default();
     let dir = Arc::new(tempfile::tempdir().expect("a directory"));
     let server = TestServer::start_in(dir, gate.env(), |config| {
         config.limits.max_produce_bytes_in_flight = ROOM_BYTES;
-        config.http2.stream_window_bytes = WINDOW_BYTES;
+        config.http2.total_window_bytes = 16 * WINDOW_BYTES;
     })
     .await;
     server.create_topic("visits", 1).await;
@@ -203,6 +204,11 @@ async fn a_slow_disk_slows_the_sender_and_nothing_piles_up() {
             "{bytes} bytes were taken while the disk stood still"
         );
     }
+    let other_call = tokio::time::timeout(Duration::from_secs(30), server.values("visits", 0));
+    let values = other_call
+        .await
+        .expect("other calls of the connection go on");
+    assert_eq!(values, ["first"]);
     gate.open();
     for offset in 1..=REQUESTS as i64 {
         assert_eq!(base_offset(&mut answers).await, offset);

@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crate::config::Http2Config;
-
 /// What HTTP/2 begins with, and less than which no connection gets.
 const WINDOW_BYTES_MIN: u32 = 64 << 10;
 
@@ -12,32 +10,30 @@ const PARTS: u32 = 16;
 
 /// What the connections of a server share.
 #[derive(Debug)]
-pub(super) struct Windows {
-    most: u32,
+pub(crate) struct Windows {
     /// Below zero where only the least is given.
     left: Mutex<i64>,
 }
 
 /// The share of one connection, which goes back when that is closed.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(crate) struct Window {
     bytes: u32,
     from: Arc<Windows>,
 }
 
 impl Windows {
-    pub(super) fn new(http2: &Http2Config) -> Self {
+    pub(crate) fn new(total_bytes: u32) -> Self {
         Self {
-            most: http2.connection_window_bytes,
-            left: Mutex::new(http2.total_window_bytes.into()),
+            left: Mutex::new(total_bytes.into()),
         }
     }
 
     /// The share of a connection that is made now.
-    pub(super) fn share(self: &Arc<Self>) -> Window {
+    pub(crate) fn share(self: &Arc<Self>) -> Window {
         let mut left = self.left();
         let part = u32::try_from((*left).max(0) / i64::from(PARTS)).unwrap_or(u32::MAX);
-        let bytes = part.min(self.most).max(WINDOW_BYTES_MIN);
+        let bytes = part.max(WINDOW_BYTES_MIN);
         *left -= i64::from(bytes);
         drop(left);
         Window {
@@ -52,8 +48,13 @@ impl Windows {
 }
 
 impl Window {
-    pub(super) fn bytes(&self) -> u32 {
+    pub(crate) fn bytes(&self) -> u32 {
         self.bytes
+    }
+
+    /// What one call may send: a part, so that others can while it is held up.
+    pub(crate) fn stream_bytes(&self) -> u32 {
+        (self.bytes / 2).max(WINDOW_BYTES_MIN)
     }
 }
 
@@ -67,19 +68,11 @@ impl Drop for Window {
 mod tests {
     use super::*;
 
-    fn windows(most: u32, total: u32) -> Arc<Windows> {
-        Arc::new(Windows::new(&Http2Config {
-            connection_window_bytes: most,
-            total_window_bytes: total,
-            ..Http2Config::default()
-        }))
-    }
-
     #[test]
-    fn the_first_get_all_that_one_may_have_and_the_sum_stays_within_the_total() {
-        let windows = windows(1 << 20, 64 << 20);
-        let shares: Vec<_> = (0..100).map(|_| windows.share()).collect();
-        assert_eq!(shares[0].bytes(), 1 << 20);
+    fn the_first_gets_a_sixteenth_and_the_sum_stays_within_the_total() {
+        let windows = Arc::new(Windows::new(64 << 20));
+        let shares: Vec<_> = (0..64).map(|_| windows.share()).collect();
+        assert_eq!(shares[0].bytes(), 4 << 20);
         assert!(shares.is_sorted_by(|a, b| a.bytes() >= b.bytes()));
         let sum: u32 = shares.iter().map(Window::bytes).sum();
         assert!(sum <= 64 << 20, "{sum}");
@@ -87,7 +80,7 @@ mod tests {
 
     #[test]
     fn very_many_get_the_least_and_all_goes_back() {
-        let windows = windows(8 << 20, 64 << 20);
+        let windows = Arc::new(Windows::new(64 << 20));
         let mut shares: Vec<_> = (0..5_000).map(|_| windows.share()).collect();
         assert_eq!(shares[4_999].bytes(), WINDOW_BYTES_MIN);
         assert!(*windows.left() < 0);
