@@ -1,24 +1,26 @@
 //! One partition as it runs: its log, the requests that wait for it, and whether it takes any.
 
+mod errors;
 mod fullness;
+mod queue;
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
-use flowstone_disk::{Env, is_out_of_open_files};
+use flowstone_disk::Env;
 use flowstone_format::{
     FloorSlot, Offset, PARTITIONS_DIR, PartitionId, Position, partition_dir_name,
 };
 use flowstone_log::{
-    Damage, Log, LogConfig, LogError, LogReader, OpenSegments, ProducerBudget, ReadBatch,
-    ReadError, ReadLimit,
+    Damage, Log, LogConfig, LogError, LogReader, OpenSegments, ProducerBudget, ReadBatch, ReadLimit,
 };
 use tokio::sync::watch;
 
+use self::errors::corrupt;
 use self::fullness::Fullness;
-use crate::append::{AppendJob, Unanswered};
+use self::queue::Queue;
+use crate::append::Unanswered;
 use crate::metadata::FIRST_TOPIC_PARTITION;
 use crate::producers::RoutedBefore;
 use crate::{Error, PartitionInfo};
@@ -55,17 +57,10 @@ pub(crate) struct Partition {
     refusal: OnceLock<Error>,
     /// The places of damage that were told, each once.
     told: Mutex<Vec<(PathBuf, Position)>>,
-    queue: Mutex<Queue>,
+    queue: Queue,
     unanswered: Unanswered,
     segment_bytes: AtomicU64,
     fullness: Fullness,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    jobs: VecDeque<AppendJob>,
-    /// Whether the partition is on the run queue, or with a worker.
-    scheduled: bool,
 }
 
 impl Partition {
@@ -114,7 +109,7 @@ impl Partition {
             log: Mutex::new(log),
             refusal,
             told: Mutex::default(),
-            queue: Mutex::default(),
+            queue: Queue::default(),
             unanswered: Unanswered::default(),
             segment_bytes: AtomicU64::new(segment_bytes),
             fullness: Fullness::default(),
@@ -259,46 +254,14 @@ impl Partition {
         }
     }
 
-    /// Queues a request. True if the partition has to be put on the run queue.
-    pub(crate) fn push(&self, job: AppendJob) -> bool {
-        let mut queue = self.queue();
-        queue.jobs.push_back(job);
-        !std::mem::replace(&mut queue.scheduled, true)
-    }
-
-    /// Takes what one group may hold off the queue.
-    pub(crate) fn take_group(&self, max_bytes: usize, max_jobs: usize) -> Vec<AppendJob> {
-        let mut queue = self.queue();
-        let mut bytes = 0;
-        let count = queue
-            .jobs
-            .iter()
-            .take(max_jobs)
-            .take_while(|job| {
-                let fits = bytes < max_bytes;
-                bytes += job.bytes();
-                fits
-            })
-            .count();
-        queue.jobs.drain(..count).collect()
-    }
-
-    /// After a group: true if more is queued, so that the partition has to go on the run queue again.
-    pub(crate) fn has_more(&self) -> bool {
-        let mut queue = self.queue();
-        queue.scheduled = !queue.jobs.is_empty();
-        queue.scheduled
+    /// The requests that wait to be appended.
+    pub(crate) fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     /// Who waits for its next sync.
     pub(crate) fn unanswered(&self) -> &Unanswered {
         &self.unanswered
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue
-            .lock()
-            .expect("nothing panics with a queue in hand")
     }
 
     /// The first offset there is.
@@ -395,130 +358,11 @@ impl Partition {
         }
     }
 
-    /// The error of an offset outside what can be read.
-    pub(crate) fn out_of_range(&self, requested: u64) -> Error {
-        out_of_range(requested, self.log_start_offset(), self.high_watermark())
-    }
-
     fn reader(&self) -> Result<&LogReader, Error> {
         self.reader.as_ref().ok_or_else(|| {
             self.refusal()
                 .expect("a partition without a reader has a refusal")
         })
-    }
-
-    fn read_error(&self, error: ReadError) -> Error {
-        match error {
-            ReadError::OutOfRange {
-                requested,
-                log_start_offset,
-                high_watermark,
-            } => out_of_range(
-                requested.get(),
-                log_start_offset.get(),
-                high_watermark.get(),
-            ),
-            ReadError::Corrupt(damage) => corrupt(&self.label, damage.offset, damage.to_string()),
-            ReadError::Io { source, .. } if is_out_of_open_files(&source) => {
-                Error::TooManyOpenFiles
-            }
-            error @ ReadError::Io { .. } => Error::Internal {
-                detail: error.to_string(),
-            },
-        }
-    }
-
-    /// What a failed append is answered with.
-    pub(crate) fn append_error(&self, error: &LogError) -> Error {
-        match error {
-            LogError::DiskFull { .. } => Error::DiskFull,
-            LogError::TooManyOpenFiles { .. } => Error::TooManyOpenFiles,
-            LogError::Corrupt(damage) => corrupt(&self.label, damage.offset, damage.to_string()),
-            LogError::Record(error) => (*error).into(),
-            LogError::BatchTooLarge { .. } => Error::InvalidField {
-                field: "records".to_owned(),
-                detail: format!("{error}; send them in several requests"),
-            },
-            LogError::TooManyProducers { limit } => Error::LimitExceeded {
-                limit: "max_producer_sequences",
-                value: *limit as u64,
-            },
-            LogError::ProducersUnknown { .. } => Error::ProducersUnknown {
-                topic: self.label.topic.to_string(),
-                partition: self.index(),
-                detail: error.to_string(),
-            },
-            LogError::SequenceReused { sequence } => Error::SequenceReused {
-                sequence: *sequence,
-                partition: self.index(),
-            },
-            LogError::SequenceTooOld {
-                sequence,
-                lowest_known,
-            } => Error::SequenceTooOld {
-                sequence: *sequence,
-                partition: self.index(),
-                lowest_known: *lowest_known,
-            },
-            LogError::OffsetMismatch { expected, end } => Error::OffsetMismatch {
-                partition: self.index(),
-                expected: expected.get(),
-                end_offset: end.get(),
-            },
-            LogError::Io { .. } | LogError::SyncFailed { .. } | LogError::Poisoned { .. } => {
-                Error::OutcomeUnknown {
-                    detail: error.to_string(),
-                }
-            }
-            LogError::Header { .. }
-            | LogError::OutOfRange { .. }
-            | LogError::NotABoundary { .. } => Error::Internal {
-                detail: error.to_string(),
-            },
-        }
-    }
-
-    /// What a failed trim or roll is answered with.
-    pub(crate) fn change_error(&self, error: &LogError) -> Error {
-        match error {
-            LogError::DiskFull { .. }
-            | LogError::TooManyOpenFiles { .. }
-            | LogError::Corrupt(_)
-            | LogError::SyncFailed { .. } => self.append_error(error),
-            error => Error::Internal {
-                detail: error.to_string(),
-            },
-        }
-    }
-
-    /// The error of a partition that cannot be believed from an offset on.
-    pub(crate) fn corrupt(&self, offset: Offset, detail: String) -> Error {
-        corrupt(&self.label, offset, detail)
-    }
-}
-
-fn out_of_range(requested: u64, log_start_offset: u64, high_watermark: u64) -> Error {
-    if requested < log_start_offset {
-        Error::OffsetTrimmed {
-            requested,
-            log_start_offset,
-            high_watermark,
-        }
-    } else {
-        Error::OffsetBeyondEnd {
-            requested,
-            log_start_offset,
-            high_watermark,
-        }
-    }
-}
-
-fn corrupt(label: &Label, offset: Offset, detail: String) -> Error {
-    Error::CorruptSegment {
-        topic: label.topic.to_string(),
-        partition: label.partition,
-        offset: offset.get(),
-        detail,
     }
 }
 

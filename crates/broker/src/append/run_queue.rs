@@ -94,7 +94,7 @@ impl RunQueue {
         {
             let mut state = self.state();
             if !state.stopped {
-                if partition.push(job) {
+                if partition.queue().push(job) {
                     state.to_write.push_back(Arc::clone(partition));
                     drop(state);
                     self.wake.notify_one();
@@ -116,7 +116,7 @@ impl RunQueue {
     /// Puts a partition back that a worker has written to, if more is queued for it.
     pub(crate) fn give_back(&self, partition: Arc<Partition>) {
         let mut state = self.state();
-        if partition.has_more() {
+        if partition.queue().has_more() {
             state.to_write.push_back(partition);
         }
     }

@@ -33,7 +33,9 @@ pub(crate) fn work_once(core: &Core) -> bool {
 fn do_work(core: &Core, work: Work) {
     match work {
         Work::Write(partition) => {
-            let jobs = partition.take_group(MAX_GROUP_BYTES, MAX_GROUP_REQUESTS);
+            let jobs = partition
+                .queue()
+                .take_group(MAX_GROUP_BYTES, MAX_GROUP_REQUESTS);
             if core.is_dead() {
                 for job in jobs {
                     job.refuse(Error::ShuttingDown);
