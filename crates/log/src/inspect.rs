@@ -52,6 +52,14 @@ pub struct SegmentReport {
     pub torn_tail: bool,
 }
 
+impl SegmentReport {
+    /// Bytes of the valid frames.
+    #[must_use]
+    pub fn frame_bytes(&self) -> u64 {
+        self.end_position.get().saturating_sub(FIRST_FRAME.get())
+    }
+}
+
 /// A producer snapshot that is not as it was written. Records are as they were, but where older files
 /// do not tell the same, requests with a producer are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use flowstone_format::{
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::floor::Floor;
-use crate::inspect::{self, PartitionReport, SnapshotFault};
+use crate::inspect::{self, PartitionReport, SegmentReport, SnapshotFault};
 use sources::Source;
 use write::NewSegment;
 
@@ -108,11 +108,7 @@ pub fn plan(
         log_start_offset: report.log_start_offset,
         end_offset: report.end_offset(),
         kept_records: report.segments.iter().map(|one| one.record_count).sum(),
-        kept_bytes: report
-            .segments
-            .iter()
-            .map(|one| one.end_position.get())
-            .sum(),
+        kept_bytes: report.segments.iter().map(SegmentReport::frame_bytes).sum(),
         damages: report.damages.clone(),
         snapshots: report.snapshots.clone(),
         manifest_rebuilt: None,

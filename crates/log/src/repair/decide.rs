@@ -36,7 +36,7 @@ impl Repair {
             let mut entry = source.entry.clone();
             entry.start_offset = entry.start_offset.max(self.planned_start());
             self.kept_records += sound.record_count;
-            self.kept_bytes += sound.end_position.get();
+            self.kept_bytes += sound.frame_bytes();
             self.planned.push(Planned::Keep(entry));
             let end = if is_last { least_end } else { offsets.end };
             if source.entry.state == SegmentState::Sealed && source.entry.end_offset < end {
@@ -251,5 +251,5 @@ fn sealed(source: &Source, run: &Run, start_offset: Offset) -> SegmentEntry {
 /// The entry index before the segment that follows, if it is known.
 fn next_index(sources: &Sources, number: usize) -> Option<u64> {
     let next = sources.segments.get(number + 1)?;
-    next.listed.then(|| next.entry.first_index - 1)
+    next.first_index.map(|index| index - 1)
 }

@@ -179,6 +179,15 @@ fn look(bytes: &mut LossyBytes<'_>, salt: u64, at: u64) -> Result<Look, Newer> {
     })
 }
 
+/// The entry index of a segment's first frame, if its header is there.
+pub(super) fn first_index(file: &dyn File, salt: u64) -> Option<u64> {
+    let limit = limit_of(file, None).ok()?;
+    let mut bytes = LossyBytes::new(file, limit);
+    let window = bytes.get(FIRST_FRAME.get(), u64::from(MAX_HEADER_LEN));
+    let (header, _) = FrameHeader::decode(window, salt, FIRST_FRAME).ok()?;
+    Some(header.entry_index)
+}
+
 /// A file's bytes below a limit, read ahead. Sectors that cannot be read are zeros, which nothing
 /// that counts passes for.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use crate::active::FIRST_FRAME;
 use crate::dir::PartitionDir;
 use crate::error::LogError;
 use crate::recover::files;
+use crate::repair::salvage;
 
 /// A segment that the log consists of, sound or not.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(super) struct Source {
     pub(super) entry: SegmentEntry,
     /// Whether the MANIFEST lists it.
     pub(super) listed: bool,
+    /// The entry index of its first frame, if that is known.
+    pub(super) first_index: Option<u64>,
     /// When it was made.
     pub(super) created_ms: i64,
     /// `None` when the file is missing.
@@ -170,6 +173,7 @@ fn listed(
     Ok(Source {
         entry: entry.clone(),
         listed: true,
+        first_index: Some(entry.first_index),
         created_ms: match header {
             Some(Ok((header, _))) => header.created_ms,
             _ => i64::MIN,
@@ -202,6 +206,7 @@ fn unlisted(
     Ok(Some(Source {
         entry: entry_of(&header, header_crc),
         listed: false,
+        first_index: salvage::first_index(&*file, header.salt),
         created_ms: header.created_ms,
         file: Some(file),
         header_ok: true,

@@ -113,10 +113,12 @@ fn a_trim_behind_the_damage_brings_the_log_back() {
     log.trim(Offset::new(20)).unwrap();
     assert_eq!(damaged_at(read_one(&log, 30)), 30, "it is still there");
 
+    let active = rig.segment_files().pop();
     assert_eq!(log.trim(end).unwrap(), end);
     assert_eq!(reader.damage(), None);
     assert_eq!(read_one(&log, end.get()).unwrap(), end.get() + 1);
     rig.put(&mut log, &[record(b"new", 0)]).unwrap();
+    assert_eq!(rig.segment_files().pop(), active, "no need to seal it");
     drop(log);
     let log = rig.open_log();
     assert_eq!(log.damage(), None);

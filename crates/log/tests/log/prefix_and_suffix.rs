@@ -1,5 +1,7 @@
 //! Trim and retention drop a prefix; truncation seals off a suffix.
 
+use std::time::Duration;
+
 use flowstone_disk::Disk;
 use flowstone_format::Offset;
 use flowstone_log::{Log, LogError, MakeRoom, ReadError, ReadLimit, Retained, Retention};
@@ -38,11 +40,12 @@ fn a_trim_moves_the_start_at_once_and_for_good() {
     assert!(
         matches!(below, Err(ReadError::OutOfRange { log_start_offset, .. }) if log_start_offset.get() == 45)
     );
-    assert_eq!(
-        log.trim(Offset::new(10)).unwrap().get(),
-        45,
-        "a start never goes back"
-    );
+    let operations = rig.disk.count_all();
+    for no_higher in [10, 45] {
+        let start = log.trim(Offset::new(no_higher)).unwrap();
+        assert_eq!(start.get(), 45, "a start never goes back");
+    }
+    assert_eq!(rig.disk.count_all(), operations, "nothing was written");
     rig.disk.power_cut();
     assert_eq!(offsets(&rig.open_log()), (45..100).collect::<Vec<_>>());
 }
@@ -89,6 +92,28 @@ fn retention_by_age_drops_whole_segments_only() {
     assert_eq!(log.retain(now, retention).unwrap(), Retained::default());
     drop(log);
     assert_eq!(offsets(&rig.open_log()), (start..100).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_segment_of_just_the_greatest_age_stays() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["old"])).unwrap();
+    log.roll().unwrap();
+    rig.clock.advance(Duration::from_millis(1));
+    rig.put(&mut log, &values(["new"])).unwrap();
+    let retention = Retention {
+        max_age_ms: Some(60_000),
+        ..Retention::default()
+    };
+    let retained = log.retain(START_MS + 60_000, retention).unwrap();
+    assert_eq!(retained, Retained::default());
+    assert_eq!(
+        log.retain(START_MS + 60_001, retention).unwrap().segments,
+        1
+    );
+    assert_eq!(strings(read_all(&log)), [(1, "new".into())]);
+    assert_eq!(log.reader().segment_count(), 1);
 }
 
 #[test]
@@ -140,6 +165,7 @@ fn room_is_made_only_where_there_is_none_and_only_of_what_nobody_needs() {
         ..Retention::default()
     };
     let size = log.size_bytes();
+    let listed = rig.bytes_of(&rig.dir().join("MANIFEST"));
     let keeps = |log: &mut flowstone_log::Log, retention| {
         assert_eq!(
             log.retain(START_MS, retention).unwrap(),
@@ -148,6 +174,11 @@ fn room_is_made_only_where_there_is_none_and_only_of_what_nobody_needs() {
     };
     keeps(&mut log, room(size + 1, 100));
     keeps(&mut log, room(1, 0));
+    assert_eq!(
+        rig.bytes_of(&rig.dir().join("MANIFEST")),
+        listed,
+        "none was sealed"
+    );
     log.retain(START_MS, room(size, 100)).unwrap();
     let start = log.log_start_offset().get();
     assert!(start > 0 && log.size_bytes() < size);

@@ -11,9 +11,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use flowstone_disk::{Disk, Env, OpenMode};
-use flowstone_format::{FLOOR_NAME, FloorSlot, FrameKind, Generation, Offset, Position};
+use flowstone_format::{
+    FLOOR_NAME, FloorSlot, FrameHeader, FrameKind, Generation, Offset, Position, SegmentState,
+};
+use flowstone_log::inspect::{self, SegmentReport};
 use flowstone_log::repair::{self, Repair};
-use flowstone_log::{Log, LogError, ReadLimit, inspect};
+use flowstone_log::{Log, LogError, ReadLimit};
 
 use crate::harness::{DATA_DIR, PARTITION, Rig, read_all, record, values};
 
@@ -52,6 +55,52 @@ pub(crate) fn env(rig: &Rig) -> Env {
     Env::simulated(&rig.disk, &rig.clock, rig.disk.count_all())
 }
 
+/// Every segment of a sound partition and the headers of its frames.
+pub(crate) fn listing(rig: &Rig) -> Vec<(SegmentReport, Vec<FrameHeader>)> {
+    let disk: Arc<dyn Disk> = rig.disk.disk();
+    let mut headers: Vec<(PathBuf, FrameHeader)> = Vec::new();
+    let report = inspect::inspect(&disk, Path::new(DATA_DIR), PARTITION, |segment, frame| {
+        let name = flowstone_format::segment_name(segment.base_offset, segment.id);
+        headers.push((rig.dir().join(name), frame.header.clone()));
+    });
+    let segments = report.unwrap().segments.into_iter();
+    let of = |segment: SegmentReport| {
+        let own = headers.iter().filter(|(path, _)| *path == segment.path);
+        let own = own.map(|(_, header)| header.clone()).collect();
+        (segment, own)
+    };
+    segments.map(of).collect()
+}
+
+/// The MANIFEST tells of each segment what its frames are, the first begins where the log does, and entry
+/// indexes leave none out but before a gap.
+fn assert_listed_as_they_are(rig: &Rig, log_start: Offset) {
+    let mut last_index = 0;
+    for (number, (segment, frames)) in listing(rig).into_iter().enumerate() {
+        let entry = &segment.entry;
+        let start = if number == 0 { log_start } else { Offset::ZERO };
+        assert_eq!(entry.start_offset, start.max(entry.base_offset));
+        let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
+            continue;
+        };
+        let told = (entry.first_index, entry.first_epoch);
+        assert_eq!(told, (first.entry_index, first.leader_epoch));
+        for frame in &frames {
+            let next = last_index + 1;
+            let gap = frame.kind == FrameKind::Gap || last_index == 0;
+            assert!(frame.entry_index == next || gap && frame.entry_index > next);
+            last_index = frame.entry_index;
+        }
+        if entry.state == SegmentState::Sealed {
+            let max_ms = frames.iter().map(|frame| frame.max_timestamp_ms).max();
+            assert_eq!(Some(entry.max_timestamp_ms), max_ms);
+            assert_eq!(entry.last_append_ms, last.append_ms);
+            let told = (entry.last_index, entry.last_epoch);
+            assert_eq!(told, (last.entry_index, last.leader_epoch));
+        }
+    }
+}
+
 /// Repairs, and answers with what was lost. Afterwards the partition is sound by all accounts.
 pub(crate) fn repaired(rig: &Rig, committed: u64) -> Vec<Range<u64>> {
     let plan = plan(rig, committed).unwrap();
@@ -61,6 +110,8 @@ pub(crate) fn repaired(rig: &Rig, committed: u64) -> Vec<Range<u64>> {
     assert!(again.is_sound(), "{:?}", again.damages);
     assert_eq!(again.end_offset, plan.end_offset, "the plan told the end");
     assert_eq!(again.log_start_offset, plan.log_start_offset);
+    assert_eq!(again.kept_records, plan.kept_records, "it told these, too");
+    assert_listed_as_they_are(rig, plan.log_start_offset);
     let lost = plan.segments.iter().flat_map(|segment| &segment.lost);
     lost.map(|offsets| offsets.start.get()..offsets.end.get())
         .collect()
@@ -127,6 +178,10 @@ fn a_sound_partition_is_left_alone() {
     let plan = plan(&rig, 0).unwrap();
     assert!(plan.is_sound());
     assert_eq!(plan.kept_records, written.len() as u64);
+    let sizes = frames(&rig)
+        .into_iter()
+        .map(|frame| frame.2.end - frame.2.start);
+    assert_eq!(plan.kept_bytes, sizes.sum::<u64>());
     assert_eq!(plan.end_offset.get(), written.len() as u64);
 }
 
@@ -136,7 +191,24 @@ fn every_frame_but_the_damaged_one_is_kept_wherever_a_byte_is_flipped() {
     let written = fill(&base);
     let end = written.len() as u64;
     assert_eq!(base.segment_files().len(), 3);
-    for (_, offsets, bytes, path) in frames(&base) {
+    let all = frames(&base);
+    let indexes: BTreeMap<u64, u64> = listing(&base)
+        .into_iter()
+        .flat_map(|(_, headers)| headers)
+        .map(|header| (header.base_offset.get(), header.entry_index))
+        .collect();
+    for (_, offsets, bytes, path) in &all {
+        let path = path.as_path();
+        let size = |(_, offsets, bytes, _): &(_, Range<u64>, Range<u64>, _)| {
+            (offsets.end - offsets.start, bytes.end - bytes.start)
+        };
+        let add = |(a, b), (c, d)| (a + c, b + d);
+        let kept = all.iter().filter(|frame| frame.1 != *offsets).map(size);
+        let kept = kept.fold((0, 0), add);
+        let behind = all
+            .iter()
+            .filter(|frame| frame.3 == *path && frame.2.start > bytes.start);
+        let behind = behind.map(size).fold((0, 0), add);
         for at in [
             bytes.start + 1,
             bytes.start + 30,
@@ -144,9 +216,18 @@ fn every_frame_but_the_damaged_one_is_kept_wherever_a_byte_is_flipped() {
             bytes.end - 1,
         ] {
             let rig = base.fork();
-            flip(&rig, &path, at);
-            let kept = rig.bytes_of(&path);
+            flip(&rig, path, at);
+            let plan = plan(&rig, 0).unwrap();
+            assert_eq!(plan.segments.len(), 1, "no other is touched");
+            let change = &plan.segments[0];
+            assert_eq!((change.copied_records, change.copied_bytes), behind);
+            assert_eq!((plan.kept_records, plan.kept_bytes), kept);
+            let kept = rig.bytes_of(path);
             let lost = repaired(&rig, 0);
+            for header in listing(&rig).iter().flat_map(|(_, headers)| headers) {
+                let index = indexes.get(&header.base_offset.get());
+                assert_eq!(Some(&header.entry_index), index, "none is used again");
+            }
             assert_eq!(
                 lost,
                 vec![offsets.clone()],
@@ -155,7 +236,7 @@ fn every_frame_but_the_damaged_one_is_kept_wherever_a_byte_is_flipped() {
             );
             let aside = rig.dir().join("aside").join(path.file_name().unwrap());
             let is_aside = bytes.start == 4096;
-            let copy = if is_aside { aside } else { path.clone() };
+            let copy = if is_aside { aside } else { path.to_path_buf() };
             assert_eq!(
                 rig.bytes_of(&copy),
                 kept,

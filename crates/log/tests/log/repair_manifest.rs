@@ -5,11 +5,14 @@
     reason = "what is lost is a list of ranges"
 )]
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use flowstone_disk::{Disk, OpenMode};
-use flowstone_format::{FrameKind, Offset};
+use flowstone_format::{FrameKind, Generation, Manifest, Offset};
 use flowstone_log::LogError;
 
-use crate::harness::{Rig, crc32, values};
+use crate::harness::{PARTITION, Rig, crc32, values};
 use crate::repair::{check, fill, flip, frames, plan, repaired};
 
 #[test]
@@ -136,4 +139,59 @@ fn a_newer_manifest_or_frame_is_refused_untouched() {
     rig.overwrite(&path, 0, &bytes);
     let error = plan(&rig, 0).unwrap_err();
     assert!(matches!(error, LogError::Header { .. }), "{error}");
+}
+
+fn put_manifest(rig: &Rig, manifest: &Manifest) {
+    let path = rig.dir().join("MANIFEST");
+    // There may be none.
+    let _ = rig.disk.remove_file(&path);
+    rig.disk.create_dir_all(&rig.dir()).unwrap();
+    let file = rig.disk.open(&path, OpenMode::CreateNew).unwrap();
+    file.write_all_at(&manifest.encode(), 0).unwrap();
+}
+
+#[test]
+fn an_empty_partition_is_empty_after_its_repair() {
+    let rig = Rig::new(1);
+    let empty = Manifest {
+        partition: PARTITION,
+        generation: Generation::ZERO,
+        log_start_offset: Offset::ZERO,
+        segments: Vec::new(),
+    };
+    put_manifest(&rig, &empty);
+    flip(&rig, &rig.dir().join("MANIFEST"), 30);
+    assert_eq!(repaired(&rig, 0), []);
+    assert_eq!(rig.segment_files(), Vec::<PathBuf>::new());
+    check(&rig, &BTreeMap::new(), &[], 0);
+}
+
+/// A segment that lies wholly below the log start goes if it is damaged, whatever it holds, and stays if
+/// it is sound.
+#[test]
+fn a_damaged_segment_that_nobody_reads_is_moved_aside() {
+    let base = Rig::new(1);
+    let written = fill(&base);
+    let end = written.len() as u64;
+    let mut manifest = Manifest::decode(&base.bytes_of(&base.dir().join("MANIFEST"))).unwrap();
+    let start = manifest.segments[1].base_offset;
+    manifest.log_start_offset = start;
+    put_manifest(&base, &manifest);
+    let written = written.range(start.get()..);
+    let written: BTreeMap<_, _> = written.map(|(k, v)| (*k, v.clone())).collect();
+    let first = base.segment_files().remove(0);
+
+    let rig = base.fork();
+    flip(&rig, &first, 5_000);
+    let plan = plan(&rig, 0).unwrap();
+    assert_eq!((plan.segments.len(), plan.aside), (0, vec![first.clone()]));
+    assert_eq!(repaired(&rig, 0), []);
+    check(&rig, &written, &[], end);
+
+    let (_, offsets, bytes, path) = frames(&base).remove(6);
+    assert_ne!(path, first);
+    flip(&base, &path, bytes.start + 40);
+    let plan = crate::repair::plan(&base, 0).unwrap();
+    assert_eq!(plan.aside, Vec::<PathBuf>::new());
+    assert_eq!(plan.kept_records + offsets.end - offsets.start, end);
 }

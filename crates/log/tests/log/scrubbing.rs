@@ -1,8 +1,10 @@
 //! A scrub sees every byte of the sealed segments as it lies on the medium.
 
-use std::ops::ControlFlow;
+use std::io::ErrorKind;
+use std::ops::{ControlFlow, Range};
 
-use flowstone_log::{Checked, Log};
+use flowstone_disk::OpKind;
+use flowstone_log::{Checked, Log, LogError};
 
 use crate::harness::{Rig, record};
 
@@ -87,4 +89,39 @@ fn what_was_trimmed_is_not_looked_at() {
     let end = log.sealed_segments()[0].end_offset();
     log.trim(end).unwrap();
     assert_eq!(log.sealed_segments().len(), 1);
+    log.roll().unwrap();
+    let end = log.log_end_offset();
+    log.trim(end).unwrap();
+    assert!(log.sealed_segments().is_empty(), "none holds a record");
+}
+
+/// An error that says nothing of the medium is one of the check; all others are damage.
+#[test]
+fn a_failed_read_is_damage_unless_it_may_succeed_later() {
+    let rig = Rig::new(1);
+    let log = filled(&rig);
+    let segment = &log.sealed_segments()[0];
+    let check = |kind: ErrorKind, from: Range<u64>| {
+        rig.disk.set_hook(move |op| {
+            let fails = op.kind == OpKind::Read && from.contains(&op.at);
+            fails.then(|| kind.into())
+        });
+        let checked = segment.check(|_| ControlFlow::Continue(()));
+        rig.disk.clear_faults();
+        checked
+    };
+    for from in [0..1, 1..u64::MAX] {
+        let passing = check(ErrorKind::OutOfMemory, from.clone());
+        assert!(matches!(passing, Err(LogError::Io { .. })), "{passing:?}");
+        match check(ErrorKind::Other, from.clone()).unwrap() {
+            Checked::Damaged(damage) => {
+                let position = if from.start == 0 { 0 } else { 4096 };
+                assert_eq!(damage.position.get(), position);
+                let told = damage.detail.starts_with("it could not be read");
+                assert!(told, "{}", damage.detail);
+            }
+            other => panic!("it is not damaged: {other:?}"),
+        }
+    }
+    assert_eq!(check(ErrorKind::Other, 0..0).unwrap(), Checked::Sound);
 }

@@ -1,6 +1,7 @@
 //! Segment files and their indexes are held against what the MANIFEST and FLOOR say of them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use flowstone_disk::{Disk, OpKind, OpenMode};
 use flowstone_format::{
@@ -299,4 +300,65 @@ fn sizes_count_what_is_not_synced_and_settings_hold_for_segments_to_come() {
     log.set_config(config);
     log.roll().unwrap();
     assert_eq!(capacity(), config.segment_bytes);
+}
+
+#[test]
+fn a_manifest_of_another_partition_is_damage() {
+    let rig = Rig::new(1);
+    sealed_and_active(&rig);
+    let mut other = manifest(&rig);
+    other.partition = PartitionId::new(8);
+    put_file(&rig, &rig.dir().join("MANIFEST"), &other.encode());
+    let log = rig.open_log();
+    let damage = log.damage().unwrap();
+    assert_eq!(damage.detail, "the MANIFEST is of partition 8");
+    assert_eq!((damage.offset, read_all(&log)), (Offset::ZERO, Vec::new()));
+}
+
+/// The last segment stays listed when all of it is trimmed: it knows where the log goes on.
+#[test]
+fn damage_below_the_log_start_takes_nothing_offline() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a", "b"])).unwrap();
+    rig.append(&mut log, &values(["cut off"])).unwrap();
+    log.truncate(Offset::new(2)).unwrap();
+    log.trim(Offset::new(2)).unwrap();
+    drop(log);
+    let [entry] = &manifest(&rig).segments[..] else {
+        panic!("one is left")
+    };
+    rig.overwrite(&file_of(&rig, entry), 40, b"rot");
+    let mut log = rig.open_log();
+    assert_eq!(log.damage(), None);
+    rig.put(&mut log, &values(["c"])).unwrap();
+    assert_eq!(strings(read_all(&log)), [(2, "c".into())]);
+}
+
+/// What the MANIFEST says of a segment that a truncation has sealed is what is left in it.
+#[test]
+fn a_truncated_segment_is_listed_as_it_ends_now() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["a"])).unwrap();
+    rig.clock.advance(Duration::from_secs(1));
+    rig.put(&mut log, &values(["b"])).unwrap();
+    let whole = rig.fork();
+    whole.open_log().roll().unwrap();
+    rig.clock.advance(Duration::from_secs(1));
+    rig.append(&mut log, &values(["cut off"])).unwrap();
+    log.truncate(Offset::new(2)).unwrap();
+    let listed = |rig: &Rig| manifest(rig).segments.remove(0);
+    assert_eq!(listed(&rig), listed(&whole));
+}
+
+#[test]
+fn a_segment_without_records_is_not_sealed() {
+    let rig = Rig::new(1);
+    sealed_and_active(&rig);
+    let mut log = rig.open_log();
+    log.roll().unwrap();
+    let files = rig.segment_files();
+    log.roll().unwrap();
+    assert_eq!(rig.segment_files(), files);
 }
