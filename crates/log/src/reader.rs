@@ -36,7 +36,7 @@ impl Default for ReadLimit {
 }
 
 /// What one read brought.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadBatch {
     /// Runs of `0A len Record` as they lie in the file, in order.
     pub chunks: Vec<Bytes>,

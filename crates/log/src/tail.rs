@@ -95,3 +95,60 @@ impl Tail {
         self.prev_header_crc = header_crc;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Behind a frame with entry index 4 that ends before offset 10.
+    const TAIL: Tail = Tail {
+        next_offset: Offset::new(10),
+        next_index: 5,
+        epoch: 3,
+        last_append_ms: 1_000,
+        prev_header_crc: 77,
+    };
+
+    /// What follows it, changed.
+    fn admits(change: impl Fn(&mut FrameHeader)) -> Result<(), String> {
+        let offsets = TAIL.next_offset..Offset::new(12);
+        let mut header = FrameHeader::gap(offsets, TAIL.epoch, 5, TAIL.last_append_ms);
+        header.kind = FrameKind::Data;
+        header.prev_header_crc = TAIL.prev_header_crc;
+        change(&mut header);
+        TAIL.admits(&header)
+    }
+
+    #[test]
+    fn a_frame_follows_or_is_told_apart() {
+        assert_eq!(admits(|_| ()), Ok(()));
+        assert_eq!(admits(|header| header.leader_epoch = 4), Ok(()));
+        assert_eq!(admits(|header| header.append_ms = 1_001), Ok(()));
+        type Change = fn(&mut FrameHeader);
+        let misfits: [(Change, &str); 7] = [
+            (|header| header.prev_header_crc = 78, "does not follow"),
+            (|header| header.base_offset = Offset::new(11), "offset 11"),
+            (|header| header.base_offset = Offset::new(9), "offset 9"),
+            (|header| header.entry_index = 6, "entry index 6"),
+            (|header| header.entry_index = 4, "entry index 4"),
+            (|header| header.leader_epoch = 2, "epoch 2"),
+            (|header| header.append_ms = 999, "append time"),
+        ];
+        for (change, told) in misfits {
+            let detail = admits(change).expect_err(told);
+            assert!(detail.contains(told), "{detail}");
+        }
+    }
+
+    #[test]
+    fn only_a_gap_leaves_entry_indexes_out_and_none_goes_back() {
+        let gap = |index| {
+            admits(|header| {
+                header.kind = FrameKind::Gap;
+                header.entry_index = index;
+            })
+        };
+        assert_eq!((gap(5), gap(6), gap(9)), (Ok(()), Ok(()), Ok(())));
+        assert!(gap(4).is_err());
+    }
+}

@@ -110,6 +110,11 @@ fn a_manifest_that_is_made_anew_lists_the_snapshots_that_are_there() {
     rig.disk.remove_file(&rig.dir().join("MANIFEST")).unwrap();
     assert_eq!(repaired(&rig, 0), []);
     check(&rig, &[]);
+    // Nothing is missing, so that who is not known has never been there.
+    let mut log = rig.open_log();
+    send(&rig, &mut log, "b", 1, &["x"]).unwrap();
+    publish(&mut log).unwrap();
+    drop(log);
 
     // Where the first segments are dropped, the snapshot is all there is.
     let rig = Rig::new(1);

@@ -321,6 +321,22 @@ fn no_offset_that_floor_or_a_group_knows_is_used_again() {
     check(&committed, &written, &lost, end + 7);
 }
 
+/// FLOOR is not needed for it, nor a frame behind it.
+#[test]
+fn no_offset_is_used_again_that_the_header_of_a_lost_frame_tells() {
+    let rig = Rig::new(1);
+    let written = fill(&rig);
+    let end = written.len() as u64;
+    let (_, offsets, bytes, path) = frames(&rig).pop().unwrap();
+    assert_eq!((offsets.end - offsets.start, offsets.end), (2, end));
+    rig.disk
+        .remove_file(&Path::new(DATA_DIR).join(FLOOR_NAME))
+        .unwrap();
+    flip(&rig, &path, bytes.end - 1);
+    assert_eq!(repaired(&rig, 0), [offsets.clone()]);
+    check(&rig, &written, &[offsets], end);
+}
+
 #[test]
 fn damage_below_the_log_start_takes_nothing_that_can_be_read() {
     let base = Rig::new(1);
