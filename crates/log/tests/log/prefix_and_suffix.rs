@@ -1,8 +1,9 @@
 //! Trim and retention drop a prefix; truncation seals off a suffix.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
-use flowstone_disk::Disk;
+use flowstone_disk::{Disk, OpKind};
 use flowstone_format::Offset;
 use flowstone_log::{Log, LogError, MakeRoom, ReadError, ReadLimit, Retained, Retention};
 
@@ -213,6 +214,30 @@ fn a_reader_keeps_what_it_holds_while_its_segment_goes() {
     let copy: Vec<_> = held.chunks.iter().map(|chunk| chunk.to_vec()).collect();
     log.trim(Offset::new(90)).unwrap();
     assert_eq!(copy, held.chunks);
+}
+
+#[test]
+fn a_read_that_a_trim_overtakes_is_out_of_range() {
+    let rig = Rig::new(1);
+    let log = filled(&rig, 100);
+    let reader = log.reader();
+    let first = rig.segment_files().remove(0);
+    let log = Mutex::new(Some(log));
+    rig.disk.set_hook(move |op| {
+        if op.kind == OpKind::Open && op.path == first {
+            let taken = log.lock().unwrap().take();
+            if let Some(mut log) = taken {
+                log.trim(Offset::new(90)).unwrap();
+            }
+        }
+        None
+    });
+    let read = reader.read(Offset::ZERO, &ReadLimit::default());
+    assert!(
+        matches!(read, Err(ReadError::OutOfRange { log_start_offset, .. }) if log_start_offset.get() == 90),
+        "{read:?}"
+    );
+    assert_eq!(reader.damage(), None);
 }
 
 #[test]

@@ -6,14 +6,16 @@
     reason = "what is lost is a list of ranges"
 )]
 
+use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use flowstone_disk::{Clock, Disk, OpenMode};
+use flowstone_disk::{Clock, Disk, OpKind, OpenMode};
 use flowstone_format::{Offset, ProducerId, ProducerSnapshot};
 use flowstone_log::{Log, LogError};
 
-use crate::harness::{Rig, publish};
+use crate::harness::{Rig, START_MS, publish};
 use crate::producers::{send, send_at, snapshots};
 use crate::repair::{env, flip, frames, plan, repaired};
 
@@ -162,6 +164,85 @@ fn where_nothing_tells_of_them_producers_are_refused_until_they_would_have_expir
         let id = ProducerId::of("a");
         assert_eq!(log.last_sequence(id).unwrap(), Some(1));
     }
+}
+
+/// Where the first segments are gone with all snapshots, nobody is forgotten who may have been there, and
+/// nobody is refused for longer than that.
+#[test]
+fn what_is_not_known_is_no_later_than_the_first_frame_that_is_left() {
+    let lost_upto_ms = |rig: &Rig| {
+        for path in snapshots(rig) {
+            flip(rig, &path, 90);
+        }
+        let mut log = rig.open_log();
+        match send(rig, &mut log, "a", 1, &["x"]) {
+            Err(LogError::ProducersUnknown { lost_upto_ms }) => lost_upto_ms - START_MS,
+            other => panic!("it should be refused: {other:?}"),
+        }
+    };
+    // An active segment is listed with the time of the frame before it.
+    let rig = Rig::new(1);
+    fill_and_trim(&rig);
+    let sealed = rig.fork();
+    assert_eq!(lost_upto_ms(&rig), 80);
+    // Of a sealed one the first frame tells the next best.
+    let mut log = sealed.open_log();
+    log.roll().unwrap();
+    send(&sealed, &mut log, "a", 13, &["x"]).unwrap();
+    publish(&mut log).unwrap();
+    drop(log);
+    assert_eq!(lost_upto_ms(&sealed), 90);
+}
+
+/// An older segment has to be read where a snapshot is bad. What is not read of it is not known.
+#[test]
+fn older_frames_tell_what_a_bad_snapshot_does_not_or_nobody_does() {
+    let base = Rig::new(1);
+    fill(&base);
+    for path in snapshots(&base) {
+        flip(&base, &path, 90);
+    }
+    check(&base.fork(), &[]);
+    let middle = base.segment_files().remove(1);
+    // How often it is opened before it is walked for this is not the test's to know.
+    let mut found = [0; 3];
+    for nth in 0..4 {
+        // EIO, and EMFILE.
+        for (error, is_limit) in [(5, false), (24, true)] {
+            let (rig, middle) = (base.fork(), middle.clone());
+            let opened = AtomicU64::new(0);
+            rig.disk.set_hook(move |op| {
+                let fails = op.kind == OpKind::Open
+                    && op.path == middle
+                    && opened.fetch_add(1, Ordering::Relaxed) == nth;
+                fails.then(|| io::Error::from_raw_os_error(error))
+            });
+            let opened = rig.open();
+            rig.disk.clear_faults();
+            match opened {
+                Err(LogError::TooManyOpenFiles { .. }) => {
+                    assert!(is_limit);
+                    found[0] += 1;
+                }
+                // The partition is offline then.
+                Err(LogError::Io { .. }) => assert!(!is_limit),
+                Err(other) => panic!("{other}"),
+                Ok((log, _)) if log.damage().is_some() => assert!(!is_limit),
+                Ok((mut log, _)) => match send(&rig, &mut log, "a", 5, &["x"]) {
+                    Ok(again) => {
+                        assert!(again.duplicate);
+                        found[1] += 1;
+                    }
+                    Err(LogError::ProducersUnknown { .. }) => {
+                        assert!(!is_limit);
+                        found[2] += 1;
+                    }
+                    Err(other) => panic!("{other}"),
+                },
+            }
+        }
+    }
+    assert!(found.iter().all(|&count| count > 0), "{found:?}");
 }
 
 #[test]
