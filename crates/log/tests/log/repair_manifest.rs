@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use flowstone_disk::{Disk, OpenMode};
-use flowstone_format::{FrameKind, Generation, Manifest, Offset};
+use flowstone_format::{FrameHeader, FrameKind, Generation, Manifest, Offset, Position};
 use flowstone_log::LogError;
 
 use crate::harness::{PARTITION, Rig, crc32, values};
-use crate::repair::{check, fill, flip, frames, plan, repaired};
+use crate::repair::{check, fill, flip, frames, listing, plan, repaired};
 
 #[test]
 fn a_lost_manifest_is_made_anew_from_the_headers() {
@@ -127,7 +127,7 @@ fn a_partition_is_repaired_again_and_again_and_still_made_anew_from_its_headers(
 }
 
 #[test]
-fn a_newer_manifest_or_frame_is_refused_untouched() {
+fn a_newer_manifest_is_refused_untouched() {
     let rig = Rig::new(1);
     fill(&rig);
     let path = rig.dir().join("MANIFEST");
@@ -139,6 +139,40 @@ fn a_newer_manifest_or_frame_is_refused_untouched() {
     rig.overwrite(&path, 0, &bytes);
     let error = plan(&rig, 0).unwrap_err();
     assert!(matches!(error, LogError::Header { .. }), "{error}");
+}
+
+/// Whatever is damaged besides.
+#[test]
+fn a_newer_frame_is_refused_untouched() {
+    let base = Rig::new(1);
+    fill(&base);
+    for number in [1, 4] {
+        let rig = base.fork();
+        let (_, _, bytes, path) = frames(&rig).remove(number);
+        let header = listing(&rig)[0].1[number].clone();
+        let salt = listing(&rig)[0].0.entry.salt;
+        let whole = usize::try_from(bytes.start).unwrap()..usize::try_from(bytes.end).unwrap();
+        let mut frame = rig.bytes_of(&path)[whole].to_vec();
+        // A kind that this version does not know.
+        frame[8] |= 0x0F;
+        let at = Position::new(bytes.start);
+        FrameHeader::restamp(
+            &mut frame,
+            salt,
+            at,
+            header.durable_upto,
+            header.prev_header_crc,
+        );
+        rig.overwrite(&path, bytes.start, &frame);
+        let (_, _, bytes, path) = frames(&base).remove(2);
+        flip(&rig, &path, bytes.start + 20);
+        let before: Vec<_> = rig.files().iter().map(|file| rig.bytes_of(file)).collect();
+        let error = plan(&rig, 0).unwrap_err();
+        let told = "a newer version wrote this, nothing was changed";
+        assert!(error.to_string().contains(told), "{error}");
+        let after: Vec<_> = rig.files().iter().map(|file| rig.bytes_of(file)).collect();
+        assert_eq!(before, after);
+    }
 }
 
 fn put_manifest(rig: &Rig, manifest: &Manifest) {
