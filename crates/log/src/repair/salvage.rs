@@ -14,7 +14,7 @@ use crate::tail::Tail;
 
 const READ_AHEAD_BYTES: u64 = 1 << 20;
 /// What one bad spot of a medium takes with it.
-const SECTOR_BYTES: usize = 512;
+const SECTOR_BYTES: u64 = 512;
 
 /// Valid frames that follow each other in a file without a break.
 #[derive(Clone, Debug)]
@@ -224,13 +224,18 @@ impl<'a> LossyBytes<'a> {
         &self.buffer[from..from + index(len)]
     }
 
+    /// Sector by sector of the file, so that a bad one takes nothing of its neighbours with it.
     fn read_sectors(&mut self) {
         let mut at = self.buffer_at;
-        for sector in self.buffer.chunks_mut(SECTOR_BYTES) {
+        let mut left = &mut self.buffer[..];
+        while !left.is_empty() {
+            let sector_end = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
+            let len = left.len().min(index(sector_end - at));
+            let (sector, behind) = left.split_at_mut(len);
             if self.file.read_exact_at(sector, at).is_err() {
                 sector.fill(0);
             }
-            at += sector.len() as u64;
+            (at, left) = (sector_end, behind);
         }
     }
 
@@ -258,4 +263,85 @@ pub(super) fn limit_of(file: &dyn File, most: Option<Position>) -> io::Result<u6
 
 fn index(bytes: u64) -> usize {
     usize::try_from(bytes).expect("frames and chunks are bounded")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use flowstone_disk::{Disk, OpKind, OpenMode, SimDisk};
+
+    use super::*;
+
+    /// Numbers that repeat after a prime number of bytes, so that no two places near each other look alike.
+    fn noise(len: usize) -> Vec<u8> {
+        (0..len).map(|at| (at * 7 % 251) as u8).collect()
+    }
+
+    fn file(bytes: &[u8]) -> (SimDisk, Arc<dyn File>) {
+        let disk = SimDisk::new(1);
+        let file = disk.open(Path::new("/f"), OpenMode::CreateNew).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        (disk, file)
+    }
+
+    #[test]
+    fn bytes_are_those_of_the_file_wherever_they_are_asked_for() {
+        let ahead = index(READ_AHEAD_BYTES);
+        let all = noise(2 * ahead + 700);
+        let (_, file) = file(&all);
+        let limit = all.len() - 100;
+        let mut bytes = LossyBytes::new(&*file, limit as u64);
+        let places = [
+            0,
+            5,
+            ahead - 1,
+            ahead,
+            ahead + 300,
+            2 * ahead,
+            limit - 3,
+            9,
+            limit,
+        ];
+        for from in places.into_iter().chain(places.into_iter().rev()) {
+            for len in [0, 1, 128, 4_096, ahead + 1] {
+                let end = limit.min(from + len);
+                assert_eq!(bytes.get(from as u64, len as u64), &all[from..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_next_magic_is_found_over_the_borders_of_what_is_read_ahead() {
+        let ahead = index(READ_AHEAD_BYTES);
+        let len = ahead + 700;
+        let magic = FRAME_MAGIC.len();
+        for place in [0, 1, ahead - 4, ahead - 3, ahead - 1, ahead, len - magic] {
+            let mut all = vec![0; len];
+            all[place..place + magic].copy_from_slice(&FRAME_MAGIC);
+            let (_, file) = file(&all);
+            let mut bytes = LossyBytes::new(&*file, len as u64);
+            assert_eq!(bytes.find_magic(0), place as u64);
+            assert_eq!(bytes.find_magic(place as u64), place as u64);
+            assert_eq!(bytes.find_magic(place as u64 + 1), len as u64, "no other");
+            let mut before = LossyBytes::new(&*file, (place + magic) as u64 - 1);
+            assert_eq!(before.find_magic(0), (place + magic) as u64 - 1);
+        }
+    }
+
+    #[test]
+    fn a_bad_sector_takes_only_itself_with_it() {
+        let all = noise(3_000);
+        let (disk, file) = file(&all);
+        disk.set_hook(|op| {
+            let bad = op.kind == OpKind::Read && op.at < 1_536 && op.at + op.len > 1_024;
+            bad.then(|| ErrorKind::Other.into())
+        });
+        let mut bytes = LossyBytes::new(&*file, 3_000);
+        let mut expected = all;
+        expected[1_024..1_536].fill(0);
+        assert_eq!(bytes.get(100, 2_900), &expected[100..]);
+    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flowstone_disk::{Disk, OpenMode, SimDisk};
+use flowstone_format::Offset;
 
 use super::*;
 
@@ -75,4 +76,27 @@ fn the_last_byte_that_is_not_zero_is_found_over_chunk_borders() {
     }
     assert_eq!(last_nonzero(&*file(&vec![0; len]), 0).unwrap(), None);
     assert_eq!(last_nonzero(&*file(&[1, 0, 0]), 1).unwrap(), None);
+}
+
+#[test]
+fn a_header_behind_is_found_wherever_it_lies_over_chunk_borders() {
+    const SALT: u64 = 5;
+    const FROM: u64 = 77;
+    let len = FROM + CHUNK_BYTES + 1_000;
+    let header_len = flowstone_format::FRAME_HEADER_LEN as u64;
+    let border = FROM + CHUNK_BYTES;
+    let around = [0, 1, 3, 4, 60, header_len - 1, header_len].map(|before| border - before);
+    let others = [FROM, FROM + 1, border + 1, border + 300, len - header_len];
+    for place in around.into_iter().chain(others) {
+        let mut header = FrameHeader::gap(Offset::ZERO..Offset::new(1), 1, 1, 0);
+        let durable_upto = Position::new(place - 10);
+        header.durable_upto = durable_upto;
+        let mut bytes = vec![0; index(len)];
+        let at = index(place);
+        header.encode(SALT, Position::new(place), &mut bytes[at..]);
+        let file = file(&bytes);
+        let found = |from| durable_upto_behind(&*file, from, SALT).unwrap();
+        assert_eq!(found(FROM), Some(durable_upto), "at {place}");
+        assert_eq!(found(place + 1), None, "none lies behind {place}");
+    }
 }
