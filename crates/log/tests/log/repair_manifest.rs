@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use flowstone_disk::{Disk, OpenMode};
-use flowstone_format::{FrameHeader, FrameKind, Generation, Manifest, Offset, Position};
+use flowstone_format::{
+    FrameHeader, FrameKind, Generation, Manifest, Offset, PartitionId, Position,
+};
 use flowstone_log::LogError;
 
 use crate::harness::{PARTITION, Rig, crc32, values};
@@ -228,4 +230,17 @@ fn a_damaged_segment_that_nobody_reads_is_moved_aside() {
     let plan = crate::repair::plan(&base, 0).unwrap();
     assert_eq!(plan.aside, Vec::<PathBuf>::new());
     assert_eq!(plan.kept_records + offsets.end - offsets.start, end);
+}
+
+#[test]
+fn a_manifest_of_another_partition_is_made_anew() {
+    let rig = Rig::new(1);
+    let written = fill(&rig);
+    let mut manifest = Manifest::decode(&rig.bytes_of(&rig.dir().join("MANIFEST"))).unwrap();
+    manifest.partition = PartitionId::new(8);
+    put_manifest(&rig, &manifest);
+    let rebuilt = plan(&rig, 0).unwrap().manifest_rebuilt;
+    assert_eq!(rebuilt.as_deref(), Some("it is of partition 8"));
+    assert_eq!(repaired(&rig, 0), []);
+    check(&rig, &written, &[], written.len() as u64);
 }
