@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 use flowstone_disk::{Disk, OpenMode};
 use flowstone_format::{
-    FrameHeader, FrameKind, Generation, Manifest, Offset, PartitionId, Position,
+    FrameHeader, FrameKind, Generation, HeaderError, Manifest, Offset, PartitionId, Position,
+    SEGMENT_HEADER_LEN, SegmentHeader,
 };
 use flowstone_log::LogError;
 
@@ -243,4 +244,65 @@ fn a_manifest_of_another_partition_is_made_anew() {
     assert_eq!(rebuilt.as_deref(), Some("it is of partition 8"));
     assert_eq!(repaired(&rig, 0), []);
     check(&rig, &written, &[], written.len() as u64);
+}
+
+#[test]
+fn a_segment_of_a_newer_version_is_refused_untouched() {
+    for is_listed in [true, false] {
+        let rig = Rig::new(1);
+        fill(&rig);
+        let rotten = frames(&rig).remove(2);
+        let path = rig.segment_files().remove(1);
+        let len = usize::try_from(SEGMENT_HEADER_LEN).unwrap();
+        let mut header = rig.bytes_of(&path)[..len].to_vec();
+        header[4] = 9;
+        let crc = crc32(&header[..len - 4]);
+        header[len - 4..].copy_from_slice(&crc.to_le_bytes());
+        rig.overwrite(&path, 0, &header);
+        if is_listed {
+            flip(&rig, &rotten.3, rotten.2.start + 20);
+        } else {
+            rig.disk.remove_file(&rig.dir().join("MANIFEST")).unwrap();
+        }
+        let before: Vec<_> = rig.files().iter().map(|file| rig.bytes_of(file)).collect();
+        let error = plan(&rig, 0).unwrap_err();
+        assert!(
+            matches!(
+                &error,
+                LogError::Header {
+                    source: HeaderError::NewerVersion { .. },
+                    ..
+                }
+            ),
+            "{error}"
+        );
+        let after: Vec<_> = rig.files().iter().map(|file| rig.bytes_of(file)).collect();
+        assert_eq!(before, after);
+    }
+}
+
+/// Only what its header says of itself makes a file a part of a log whose MANIFEST is lost.
+#[test]
+fn a_segment_of_another_partition_or_name_is_none_of_the_log() {
+    type Change = fn(&mut SegmentHeader);
+    let changes: [Change; 2] = [
+        |header| header.partition = PartitionId::new(8),
+        |header| header.base_offset = Offset::new(1),
+    ];
+    for change in changes {
+        let rig = Rig::new(1);
+        let written = fill(&rig);
+        let path = rig.segment_files().remove(1);
+        let own: Vec<_> = frames(&rig)
+            .into_iter()
+            .filter(|frame| frame.3 == path)
+            .collect();
+        let (mut header, _) = SegmentHeader::decode(&rig.bytes_of(&path)).unwrap();
+        change(&mut header);
+        rig.overwrite(&path, 0, &header.encode());
+        rig.disk.remove_file(&rig.dir().join("MANIFEST")).unwrap();
+        let lost = repaired(&rig, 0);
+        assert_eq!(lost, [own[0].1.start..own.last().unwrap().1.end]);
+        check(&rig, &written, &lost, written.len() as u64);
+    }
 }
