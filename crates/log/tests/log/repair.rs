@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use flowstone_disk::{Disk, Env, OpenMode};
 use flowstone_format::{
-    FLOOR_NAME, FloorSlot, FrameHeader, FrameKind, Generation, Offset, Position, SegmentState,
+    FLOOR_NAME, FloorSlot, FrameHeader, FrameKind, Generation, Offset, Position, SegmentHeader,
+    SegmentState,
 };
 use flowstone_log::inspect::{self, SegmentReport};
 use flowstone_log::repair::{self, Repair};
@@ -101,11 +102,25 @@ fn assert_listed_as_they_are(rig: &Rig, log_start: Offset) {
     }
 }
 
+/// Segments that a repair has written, all but those `before`, take the pages that their frames need.
+fn assert_no_larger_than_needed(rig: &Rig, before: &[PathBuf]) {
+    for (segment, _) in listing(rig) {
+        if !before.contains(&segment.path) {
+            let (header, _) = SegmentHeader::decode(&rig.bytes_of(&segment.path)).unwrap();
+            let end = segment.end_position.get().next_multiple_of(4_096);
+            assert_eq!(header.capacity, end.max(8_192));
+        }
+    }
+}
+
 /// Repairs, and answers with what was lost. Afterwards the partition is sound by all accounts.
 pub(crate) fn repaired(rig: &Rig, committed: u64) -> Vec<Range<u64>> {
     let plan = plan(rig, committed).unwrap();
     assert!(!plan.is_sound(), "there was something to repair");
+    let is_there = rig.disk.list(&rig.dir()).is_ok();
+    let before = is_there.then(|| rig.segment_files()).unwrap_or_default();
     plan.execute(&env(rig)).unwrap();
+    assert_no_larger_than_needed(rig, &before);
     let again = self::plan(rig, committed).unwrap();
     assert!(again.is_sound(), "{:?}", again.damages);
     assert_eq!(again.end_offset, plan.end_offset, "the plan told the end");
@@ -192,12 +207,11 @@ fn every_frame_but_the_damaged_one_is_kept_wherever_a_byte_is_flipped() {
     let end = written.len() as u64;
     assert_eq!(base.segment_files().len(), 3);
     let all = frames(&base);
-    let indexes: BTreeMap<u64, u64> = listing(&base)
+    let headers: Vec<FrameHeader> = listing(&base)
         .into_iter()
         .flat_map(|(_, headers)| headers)
-        .map(|header| (header.base_offset.get(), header.entry_index))
         .collect();
-    for (_, offsets, bytes, path) in &all {
+    for (number, (_, offsets, bytes, path)) in all.iter().enumerate() {
         let path = path.as_path();
         let size = |(_, offsets, bytes, _): &(_, Range<u64>, Range<u64>, _)| {
             (offsets.end - offsets.start, bytes.end - bytes.start)
@@ -224,10 +238,15 @@ fn every_frame_but_the_damaged_one_is_kept_wherever_a_byte_is_flipped() {
             assert_eq!((plan.kept_records, plan.kept_bytes), kept);
             let kept = rig.bytes_of(path);
             let lost = repaired(&rig, 0);
-            for header in listing(&rig).iter().flat_map(|(_, headers)| headers) {
-                let index = indexes.get(&header.base_offset.get());
-                assert_eq!(Some(&header.entry_index), index, "none is used again");
+            let after = listing(&rig);
+            let after: Vec<_> = after.iter().flat_map(|(_, headers)| headers).collect();
+            for (before, after) in headers.iter().zip(&after) {
+                assert_eq!(after.base_offset, before.base_offset);
+                assert_eq!(after.entry_index, before.entry_index, "none is used again");
             }
+            // A gap is as late as what stands before it, the first as what comes next.
+            let next_to = number.checked_sub(1).unwrap_or(1);
+            assert_eq!(after[number].append_ms, headers[next_to].append_ms);
             assert_eq!(
                 lost,
                 vec![offsets.clone()],
