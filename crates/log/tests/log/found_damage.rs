@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 
 use flowstone_disk::OpKind;
-use flowstone_format::{Offset, SEGMENT_HEADER_LEN};
-use flowstone_log::{Log, LogError, ReadError, ReadLimit, Retention};
+use flowstone_format::{Offset, Position, SEGMENT_HEADER_LEN};
+use flowstone_log::{Damage, Log, LogError, ReadError, ReadLimit, Retention};
 
 use crate::harness::{Rig, publish, read_all, read_from, record};
 
@@ -110,10 +110,10 @@ fn a_trim_behind_the_damage_brings_the_log_back() {
     let reader = log.reader();
     let end = reader.segment_end(Offset::new(30)).unwrap();
     assert!((31..60).contains(&end.get()));
+    let active = rig.segment_files().pop();
     log.trim(Offset::new(20)).unwrap();
     assert_eq!(damaged_at(read_one(&log, 30)), 30, "it is still there");
 
-    let active = rig.segment_files().pop();
     assert_eq!(log.trim(end).unwrap(), end);
     assert_eq!(reader.damage(), None);
     assert_eq!(read_one(&log, end.get()).unwrap(), end.get() + 1);
@@ -210,4 +210,33 @@ fn a_read_serves_what_lies_before_the_damage_that_it_comes_upon() {
         .expect("what was read before the damage is served");
     assert_eq!((read.record_count, read.next_offset), (10, Offset::new(30)));
     assert_eq!(damaged_at(read_one(&log, 30)), 30);
+}
+
+#[test]
+fn what_was_told_first_of_a_place_stays() {
+    let rig = Rig::new(1);
+    let log = filled(&rig);
+    let reader = log.reader();
+    let told = |offset, detail: &str| Damage {
+        offset: Offset::new(offset),
+        path: rig.dir(),
+        position: Position::ZERO,
+        detail: detail.to_owned(),
+    };
+    reader.note_damage(&told(30, "first"));
+    reader.note_damage(&told(30, "again"));
+    reader.note_damage(&told(40, "behind"));
+    assert_eq!(reader.damage(), Some(told(30, "first")));
+    reader.note_damage(&told(20, "before"));
+    assert_eq!(reader.damage(), Some(told(20, "before")));
+}
+
+#[test]
+fn what_a_reader_has_found_stays_found_when_the_log_recovers() {
+    let rig = Rig::new(1);
+    let mut log = filled(&rig);
+    rot(&rig, 1, 30);
+    damaged_at(read_one(&log, 30));
+    log.reopen(None).unwrap();
+    assert_eq!(damaged_at(read_one(&log, 40)), 30);
 }

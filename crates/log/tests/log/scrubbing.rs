@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::ops::{ControlFlow, Range};
 
-use flowstone_disk::OpKind;
+use flowstone_disk::{Disk, OpKind, OpenMode};
 use flowstone_log::{Checked, Log, LogError};
 
 use crate::harness::{Rig, record};
@@ -89,10 +89,36 @@ fn what_was_trimmed_is_not_looked_at() {
     let end = log.sealed_segments()[0].end_offset();
     log.trim(end).unwrap();
     assert_eq!(log.sealed_segments().len(), 1);
-    log.roll().unwrap();
+    // The last one stays listed, since it knows where the log goes on.
     let end = log.log_end_offset();
+    rig.append(&mut log, &[record(b"cut off", 0)]).unwrap();
+    log.truncate(end).unwrap();
+    assert_eq!(log.sealed_segments().len(), 2);
     log.trim(end).unwrap();
     assert!(log.sealed_segments().is_empty(), "none holds a record");
+}
+
+#[test]
+fn a_segment_needs_no_byte_behind_its_last_frame_and_every_one_before() {
+    let rig = Rig::new(1);
+    let log = filled(&rig);
+    let file = rig.segment_files().remove(0);
+    let bytes = rig.bytes_of(&file);
+    let end = bytes.iter().rposition(|&byte| byte != 0).unwrap() + 1;
+    let cut_to = |len: usize| {
+        rig.disk.remove_file(&file).unwrap();
+        let short = rig.disk.open(&file, OpenMode::CreateNew).unwrap();
+        short.write_all_at(&bytes[..len], 0).unwrap();
+        check(&log).remove(0)
+    };
+    assert_eq!(cut_to(end), Checked::Sound);
+    match cut_to(end - 1) {
+        Checked::Damaged(damage) => {
+            let told = format!("it has {} bytes, and {end} were synced", end - 1);
+            assert_eq!(damage.detail, told);
+        }
+        other => panic!("it is not damaged: {other:?}"),
+    }
 }
 
 /// An error that says nothing of the medium is one of the check; all others are damage.

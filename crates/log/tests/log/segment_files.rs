@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use flowstone_disk::{Disk, OpKind, OpenMode};
 use flowstone_format::{
-    IndexEntry, Manifest, Offset, PartitionId, Position, SEGMENT_HEADER_LEN, SegmentEntry,
-    SegmentHeader, SegmentIndex,
+    FrameHeader, IndexEntry, Manifest, Offset, PartitionId, Position, SEGMENT_HEADER_LEN,
+    SegmentEntry, SegmentHeader, SegmentIndex,
 };
 use flowstone_log::inspect;
 
-use crate::harness::{DATA_DIR, PARTITION, Rig, read_all, read_from, record, strings, values};
+use crate::harness::{
+    DATA_DIR, PARTITION, Rig, crc32, read_all, read_from, record, strings, values,
+};
 
 fn manifest(rig: &Rig) -> Manifest {
     Manifest::decode(&rig.bytes_of(&rig.dir().join("MANIFEST"))).unwrap()
@@ -361,4 +363,42 @@ fn a_segment_without_records_is_not_sealed() {
     let files = rig.segment_files();
     log.roll().unwrap();
     assert_eq!(rig.segment_files(), files);
+}
+
+/// Checksums alone do not make a payload a run of records with the offsets and times of its header.
+#[test]
+fn inspection_holds_records_against_their_header() {
+    type Change = fn(&mut FrameHeader, &mut Vec<u8>);
+    let changes: [(Change, &str); 3] = [
+        (|header, _| header.max_timestamp_ms += 1, "timestamp"),
+        (|header, _| header.record_count = 1, "holds 2 records"),
+        (|_, payload| payload[0] = 0, "record"),
+    ];
+    for (change, told) in changes {
+        let rig = Rig::new(1);
+        let mut log = rig.open_log();
+        rig.put(&mut log, &values(["a", "b"])).unwrap();
+        drop(log);
+        let entry = manifest(&rig).segments.remove(0);
+        let file = file_of(&rig, &entry);
+        let at = Position::new(SEGMENT_HEADER_LEN);
+        let bytes = rig.bytes_of(&file).split_off(index(at));
+        let (mut header, _) = FrameHeader::decode(&bytes, entry.salt, at).unwrap();
+        let len = usize::from(header.header_len);
+        let mut payload = bytes[len..len + header.payload_len as usize].to_vec();
+        change(&mut header, &mut payload);
+        header.payload_crc = crc32(&payload);
+        let mut frame = vec![0; len];
+        header.encode(entry.salt, at, &mut frame);
+        frame.extend(payload);
+        rig.overwrite(&file, at.get(), &frame);
+        let report = inspect::inspect(&rig.disk.disk(), Path::new(DATA_DIR), PARTITION, |_, _| {});
+        let damages = report.unwrap().damages;
+        assert!(!damages.is_empty(), "{told}");
+        assert!(damages[0].detail.contains(told), "{}", damages[0].detail);
+    }
+}
+
+fn index(position: Position) -> usize {
+    usize::try_from(position.get()).unwrap()
 }
