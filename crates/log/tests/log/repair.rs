@@ -399,6 +399,25 @@ fn more_offsets_than_one_frame_covers_take_several() {
 }
 
 #[test]
+fn more_frames_than_are_held_at_a_time_are_copied() {
+    let mut rig = Rig::new(1);
+    rig.config.segment_bytes = 16 << 20;
+    let mut log = rig.open_log();
+    for number in 0..12 {
+        rig.put(&mut log, &[record(&[number; 700 << 10], 0)])
+            .unwrap();
+    }
+    let written: BTreeMap<_, _> = read_all(&log).into_iter().collect();
+    drop(log);
+    let (_, offsets, bytes, path) = frames(&rig).remove(1);
+    flip(&rig, &path, bytes.start + 1_000);
+    let plan = plan(&rig, 0).unwrap();
+    assert!(plan.segments[0].copied_bytes > 7_000_000);
+    assert_eq!(repaired(&rig, 0), [offsets.clone()]);
+    check(&rig, &written, &[offsets], 12);
+}
+
+#[test]
 fn a_time_is_looked_up_over_a_gap() {
     let rig = Rig::new(1);
     fill(&rig);
