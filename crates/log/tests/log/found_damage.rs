@@ -213,9 +213,9 @@ fn a_read_serves_what_lies_before_the_damage_that_it_comes_upon() {
 }
 
 #[test]
-fn what_was_told_first_of_a_place_stays() {
+fn what_was_told_first_of_a_place_stays_until_it_is_trimmed() {
     let rig = Rig::new(1);
-    let log = filled(&rig);
+    let mut log = filled(&rig);
     let reader = log.reader();
     let told = |offset, detail: &str| Damage {
         offset: Offset::new(offset),
@@ -229,6 +229,12 @@ fn what_was_told_first_of_a_place_stays() {
     assert_eq!(reader.damage(), Some(told(30, "first")));
     reader.note_damage(&told(20, "before"));
     assert_eq!(reader.damage(), Some(told(20, "before")));
+    log.trim(Offset::new(20)).unwrap();
+    assert!(reader.damage().is_some(), "the first record is damaged");
+    log.trim(Offset::new(21)).unwrap();
+    assert_eq!(reader.damage(), None);
+    reader.note_damage(&told(5, "trimmed"));
+    assert_eq!(reader.damage(), None);
 }
 
 #[test]
