@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 pub use self::open::OpenLimits;
 use crate::OpenError;
-use crate::metadata::{max_payload_bytes, min_segment_bytes};
+use crate::metadata::{MAX_SEGMENT_BYTES, max_payload_bytes, min_segment_bytes};
 use crate::produce::REQUEST_OVERHEAD_BYTES;
 
 /// What is called, once, after a sync has failed and its waiters have heard that the outcome is
@@ -145,7 +145,7 @@ impl BrokerConfig {
         check(
             "default_segment_bytes",
             self.default_segment_bytes,
-            least..=16 << 30,
+            least..=MAX_SEGMENT_BYTES,
         )?;
         check("floor_idle_ms", self.floor_idle_ms, 1..=60_000)?;
         check(

@@ -108,6 +108,13 @@ fn what_a_topic_may_not_be_is_refused_by_field() {
             },
         ),
         (
+            "segment_bytes",
+            TopicSpec {
+                segment_bytes: Some((1 << 30) + 1),
+                ..visits()
+            },
+        ),
+        (
             "max_record_bytes",
             TopicSpec {
                 max_record_bytes: Some((8 << 10) + 1),

@@ -223,10 +223,11 @@ pub(super) const KEYS: &[Key] = &[
         "storage",
         "default_segment_bytes",
         MIB,
-        16 * KIB * MIB,
+        KIB * MIB,
         default_segment_bytes,
         "Capacity of a segment file where the topic names none. Retention removes whole segments, so small \
-         ones keep closer to it; each is one memory map and two files."
+         ones keep closer to it, and the last of each partition is read at a start; each is one memory map and \
+         two files."
     ),
     number!(
         "storage",
