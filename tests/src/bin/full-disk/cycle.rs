@@ -100,6 +100,22 @@ impl<'a> World<'a> {
             _ => (Fill::Records, Free::Retention),
         };
         let kill = self.dice.once_in(4);
+        let kind = format!("{fill:?}, {free:?}{}", if kill { ", killed" } else { "" });
+        let resumed = self.fill_and_free(fill, free, kill).await;
+        let resumed = resumed.map_err(|error| format!("{kind}: {error}"))?;
+        Ok(format!(
+            "{kind}; taken again after {} ms",
+            resumed.as_millis()
+        ))
+    }
+
+    /// Tells how long it took until records were taken again.
+    async fn fill_and_free(
+        &mut self,
+        fill: Fill,
+        free: Free,
+        kill: bool,
+    ) -> Result<Duration, String> {
         let mut load = self.load();
         self.fill(fill, free).await?;
         self.check_all("while the disk is full").await?;
@@ -130,11 +146,7 @@ impl<'a> World<'a> {
                 server.process().printed()
             ));
         }
-        Ok(format!(
-            "{fill:?}, {free:?}{}; taken again after {} ms",
-            if kill { ", killed" } else { "" },
-            resumed.as_millis()
-        ))
+        Ok(resumed)
     }
 
     fn load(&mut self) -> Load {

@@ -102,6 +102,9 @@ impl Shared {
             cursors: vec![cursor],
             released: vec![],
         };
+        // What was refused on the way counts for the time when it was sent, too.
+        let nothing_left = || self.nothing_left.load(Ordering::Relaxed);
+        let nothing_was_left = nothing_left();
         match stub.log.clone().commit_offsets(request).await {
             Ok(_) => {
                 let mut commits = self.commits();
@@ -110,7 +113,7 @@ impl Shared {
                 self.seen().commits += 1;
                 true
             }
-            Err(status) if is_full(&status) && self.nothing_left.load(Ordering::Relaxed) => {
+            Err(status) if is_full(&status) && (nothing_was_left || nothing_left()) => {
                 self.seen().refused_commits += 1;
                 false
             }
