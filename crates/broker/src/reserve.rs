@@ -47,6 +47,7 @@ struct State {
     standing: bool,
     looked_at: Option<Duration>,
     told_at: Option<Duration>,
+    nothing_left_told_at: Option<Duration>,
     retained_at: Option<Duration>,
 }
 
@@ -156,9 +157,27 @@ impl Reserve {
         match work() {
             Err(LogError::DiskFull { .. }) => {
                 self.give_up();
-                work()
+                let outcome = work();
+                if let Err(LogError::DiskFull { .. }) = outcome {
+                    self.note_nothing_left();
+                }
+                outcome
             }
             outcome => outcome,
+        }
+    }
+
+    /// Tells that the broker's own writes find no space either, once in a while.
+    fn note_nothing_left(&self) {
+        let now = self.clock.monotonic();
+        let mut state = self.state();
+        if is_over(state.nothing_left_told_at, TELL_EVERY, now) {
+            state.nothing_left_told_at = Some(now);
+            tracing::error!(
+                free_bytes = self.disk.free_bytes(&self.data_dir).ok(),
+                "the disk is full and the reserve is used up: offsets, trims and deletions are refused as \
+                 well; free space or enlarge the volume"
+            );
         }
     }
 
