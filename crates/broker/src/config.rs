@@ -46,7 +46,7 @@ pub struct BrokerConfig {
     /// A producer that has appended nothing for this long is forgotten, partition by partition.
     pub producer_retention_ms: u64,
     /// One of the broker's own logs gets a snapshot, and loses what that stands for, once it has
-    /// grown by this much and by twice its last snapshot.
+    /// grown by this much, with its frames, and by twice its last snapshot.
     pub snapshot_interval_bytes: u64,
     /// Space that is kept for the broker's own logs, so that on a full disk offsets can be committed
     /// and topics trimmed and deleted; 0 for none.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flowstone_format::Offset;
+use flowstone_format::{FRAME_HEADER_LEN, Offset};
 use flowstone_log::{Log, LogError};
 use prost::Message;
 
@@ -14,6 +14,9 @@ use crate::internal::{InternalLog, StateMachine, finish_entry};
 const CHUNK_BYTES: usize = 512 << 10;
 /// So many share a sync, since nothing else can be committed meanwhile.
 const CHUNKS_AT_ONCE: usize = 8;
+/// A snapshot that failed is tried again after this part of the interval: what the log could have let go
+/// takes space until then, and a full disk, which makes snapshots fail, has none to spare.
+const RETRY_PART: u64 = 16;
 
 /// How much a log has grown since its last snapshot.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +25,8 @@ pub(super) struct Growth {
     interval_bytes: u64,
     snapshot_bytes: u64,
     since_bytes: u64,
+    /// The next snapshot is not tried before there is as much.
+    retry_at_bytes: u64,
     /// Set while a snapshot is on its way.
     pending: bool,
 }
@@ -32,6 +37,7 @@ impl Growth {
             interval_bytes,
             snapshot_bytes: 0,
             since_bytes: 0,
+            retry_at_bytes: 0,
             pending: false,
         }
     }
@@ -44,21 +50,23 @@ impl Growth {
         };
     }
 
-    /// Counts what was appended. True if a snapshot has become due, which is told once.
-    pub(super) fn grew(&mut self, bytes: u64) -> bool {
-        self.since_bytes += bytes;
+    /// Counts an entry of so many bytes that was appended, with the frame around it. True if a snapshot
+    /// has become due, which is told once.
+    pub(super) fn grew(&mut self, entry_bytes: u64) -> bool {
+        self.since_bytes += FRAME_HEADER_LEN as u64 + entry_bytes;
         let due = self.is_due() && !self.pending;
         self.pending |= due;
         due
     }
 
     fn is_due(&self) -> bool {
-        self.since_bytes > self.interval_bytes.max(2 * self.snapshot_bytes)
+        let due_bytes = self.interval_bytes.max(2 * self.snapshot_bytes);
+        self.since_bytes > due_bytes.max(self.retry_at_bytes)
     }
 
-    /// It is tried again after as much growth as the first time.
+    /// It is tried again when the log has grown a little further.
     fn failed(&mut self) {
-        self.since_bytes = 0;
+        self.retry_at_bytes = self.since_bytes + self.interval_bytes / RETRY_PART;
         self.pending = false;
     }
 }
@@ -136,18 +144,39 @@ impl<S: StateMachine> InternalLog<S> {
 mod tests {
     use super::*;
 
+    const FRAME: u64 = FRAME_HEADER_LEN as u64;
+
     #[test]
     fn a_snapshot_is_due_at_twice_the_last_one_and_told_once() {
-        let mut growth = Growth::new(100);
-        growth.snapshot_made(1000);
-        assert!(!growth.grew(2000));
+        let mut growth = Growth::new(1600);
+        growth.snapshot_made(10_000);
+        assert!(!growth.grew(20_000 - FRAME));
         assert!(growth.grew(1));
-        assert!(!growth.grew(500), "it is on its way");
-        let mut small = Growth::new(100);
-        assert!(!small.grew(100));
+        assert!(!growth.grew(5000), "it is on its way");
+        let mut small = Growth::new(1600);
+        assert!(!small.grew(1600 - FRAME));
         assert!(small.grew(1));
-        small.failed();
-        assert!(!small.grew(100));
-        assert!(small.grew(1), "it is tried again");
+    }
+
+    #[test]
+    fn frames_count() {
+        let mut growth = Growth::new(10 * FRAME);
+        for _ in 0..10 {
+            assert!(!growth.grew(0));
+        }
+        assert!(growth.grew(0));
+    }
+
+    #[test]
+    fn a_snapshot_that_failed_is_tried_again_soon_and_is_due_until_it_is_made() {
+        let mut growth = Growth::new(1600);
+        assert!(growth.grew(1600));
+        for _ in 0..3 {
+            growth.failed();
+            assert!(!growth.is_due(), "not at once");
+            assert!(growth.grew(0), "a sixteenth of the interval further on");
+        }
+        growth.snapshot_made(0);
+        assert!(!growth.grew(1600 - FRAME), "it begins anew");
     }
 }
