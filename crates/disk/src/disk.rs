@@ -129,8 +129,8 @@ pub trait Map: Send + Sync + fmt::Debug {
     /// map.
     fn populate(&self, range: Range<u64>) -> io::Result<()>;
 
-    /// Whether all pages of a range are in memory now, so that touching them does not wait for the disk.
-    /// They may go at any time; what is touched soon after is still there.
+    /// Whether all pages of a range are in memory, or were a few milliseconds ago, so that touching them does
+    /// not wait for the disk. They may go at any time; what is touched soon after is still there.
     ///
     /// # Errors
     /// `InvalidInput` when the range reaches past the map.

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use memmap2::{Advice, Mmap, MmapOptions};
@@ -17,11 +18,18 @@ const POPULATE_ATTEMPTS_MAX: u32 = 64;
 /// So many pages are asked about in one call.
 const PAGES_AT_ONCE: usize = 512;
 
+/// For so long a range that was found in memory is taken to be there still. Many readers at the end of a
+/// partition ask for the same pages at the same time, and each answer of the kernel costs more than the
+/// rest of such a read.
+const RESIDENT_FOR: Duration = Duration::from_millis(10);
+
 #[derive(Debug)]
 pub(super) struct RealMap {
     mmap: Arc<Mmap>,
     /// The whole map, counted; every slice is one of it, and the last one to go unmaps.
     whole: Bytes,
+    /// What was found in memory last, and when.
+    found: Mutex<Option<(Range<u64>, Instant)>>,
 }
 
 /// What keeps the map alive behind its slices.
@@ -54,7 +62,11 @@ impl RealMap {
         let mmap = unsafe { MmapOptions::new().len(len).map(file)? };
         let mmap = Arc::new(mmap);
         let whole = Bytes::from_owner(Mapped(Arc::clone(&mmap)));
-        Ok(RealMap { mmap, whole })
+        Ok(RealMap {
+            mmap,
+            whole,
+            found: Mutex::default(),
+        })
     }
 }
 
@@ -99,6 +111,37 @@ impl Map for RealMap {
 
     fn resident(&self, range: Range<u64>) -> io::Result<bool> {
         self.check(&range)?;
+        let now = Instant::now();
+        if self.was_found(&range, now) {
+            return Ok(true);
+        }
+        let resident = self.ask_resident(&range)?;
+        if resident {
+            *self.found() = Some((range, now));
+        }
+        Ok(resident)
+    }
+
+    fn slice(&self, range: Range<u64>) -> Bytes {
+        let bound = |at: u64| usize::try_from(at).expect("a position in a map fits into memory");
+        self.whole.slice(bound(range.start)..bound(range.end))
+    }
+}
+
+impl RealMap {
+    fn was_found(&self, range: &Range<u64>, now: Instant) -> bool {
+        self.found().as_ref().is_some_and(|(found, at)| {
+            let whole = found.start <= range.start && range.end <= found.end;
+            whole && now.saturating_duration_since(*at) < RESIDENT_FOR
+        })
+    }
+
+    fn found(&self) -> MutexGuard<'_, Option<(Range<u64>, Instant)>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the kernel.
+    fn ask_resident(&self, range: &Range<u64>) -> io::Result<bool> {
         let page_bytes = rustix::param::page_size();
         let (start, end) = (range.start as usize, range.end as usize);
         let mut at = start - start % page_bytes;
@@ -122,11 +165,6 @@ impl Map for RealMap {
             at += len;
         }
         Ok(true)
-    }
-
-    fn slice(&self, range: Range<u64>) -> Bytes {
-        let bound = |at: u64| usize::try_from(at).expect("a position in a map fits into memory");
-        self.whole.slice(bound(range.start)..bound(range.end))
     }
 }
 
@@ -158,4 +196,26 @@ fn explain(errno: Option<Errno>, error: io::Error, range: &Range<u64>) -> io::Er
         _ => return error,
     };
     io::Error::new(kind, format!("bytes {start} to {end} {what} ({error})"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_in_memory_is_asked_for_again_after_a_while() {
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(32 << 10).expect("space");
+        let map = RealMap::new(&file, 32 << 10).expect("a map");
+        map.populate(0..32 << 10).expect("readable");
+        let before = Instant::now();
+        assert!(!map.was_found(&(0..1), before), "nobody has asked");
+        assert!(map.resident(4096..16_384).expect("asked"));
+        let after = Instant::now();
+        assert!(map.was_found(&(4096..16_384), before));
+        assert!(map.was_found(&(5000..6000), before));
+        assert!(!map.was_found(&(4095..6000), before), "begins before it");
+        assert!(!map.was_found(&(5000..16_385), before), "ends behind it");
+        assert!(!map.was_found(&(5000..6000), after + RESIDENT_FOR), "old");
+    }
 }

@@ -1,10 +1,12 @@
 //! Subscribe: the request's fields, and the stream of responses with its heartbeats.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use flowstone_broker::{Delivery, Error, SubscribeRequest, Subscription};
 use flowstone_proto::v1;
 use futures_util::stream::unfold;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::told;
 use crate::fields;
@@ -45,17 +47,56 @@ pub(super) fn responses(
     subscription: Subscription,
     heartbeat: Duration,
 ) -> grpc::Stream<SubscribeResponse> {
-    Box::pin(unfold(Some(subscription), move |subscription| async move {
-        let mut subscription = subscription?;
-        let delivery = match tokio::time::timeout(heartbeat, subscription.next()).await {
-            Ok(delivery) => delivery?,
-            Err(_) => Ok(subscription.heartbeat()),
-        };
-        Some(match delivery {
-            Ok(delivery) => (Ok(response(delivery)), Some(subscription)),
+    // In a box, since it is moved with every message.
+    let paced = Box::new(Paced::new(subscription, heartbeat));
+    Box::pin(unfold(Some(paced), |paced| async {
+        let mut paced = paced?;
+        Some(match paced.next().await? {
+            Ok(delivery) => (Ok(response(delivery)), Some(paced)),
             Err(error) => (Err(told(error)), None),
         })
     }))
+}
+
+/// A subscription that gives a sign of life when there was nothing to deliver for a while.
+struct Paced {
+    subscription: Subscription,
+    heartbeat: Duration,
+    /// When something was delivered last.
+    delivered_at: Instant,
+    /// Set again when it has gone off, not with each delivery: most of them come long before.
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Paced {
+    fn new(subscription: Subscription, heartbeat: Duration) -> Self {
+        Self {
+            subscription,
+            heartbeat,
+            delivered_at: Instant::now(),
+            timer: Box::pin(sleep(heartbeat)),
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Delivery, Error>> {
+        let delivery = loop {
+            // What there is to deliver goes first; it is asked for again without losing anything.
+            tokio::select! {
+                biased;
+                delivery = self.subscription.next() => break delivery,
+                () = self.timer.as_mut() => {}
+            }
+            let now = Instant::now();
+            let due = self.delivered_at + self.heartbeat;
+            if due <= now {
+                self.timer.as_mut().reset(now + self.heartbeat);
+                break Some(Ok(self.subscription.heartbeat()));
+            }
+            self.timer.as_mut().reset(due);
+        };
+        self.delivered_at = Instant::now();
+        delivery
+    }
 }
 
 fn response(delivery: Delivery) -> SubscribeResponse {

@@ -1,6 +1,6 @@
 //! Subscribe and CommitOffsets.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flowstone_proto::v1;
 use tonic::{Code, Status, Streaming};
@@ -148,6 +148,36 @@ async fn a_stream_follows_what_is_appended_and_says_that_it_is_alive() {
             [value]
         );
     }
+    drop(stream);
+    server.stop().await;
+}
+
+/// The sign of life that was due when the last record came is put off, not sent.
+#[tokio::test]
+async fn a_sign_of_life_comes_a_whole_interval_after_the_last_record() {
+    const INTERVAL: Duration = Duration::from_millis(500);
+    let server = TestServer::start_with(|config| {
+        config.heartbeat_interval_ms = INTERVAL.as_millis() as u64;
+    })
+    .await;
+    server.create_topic("visits", 1).await;
+    let follow = v1::SubscribeRequest {
+        stop: None,
+        ..whole("visits")
+    };
+    let mut stream = subscribe(&server, follow).await.expect("subscribed");
+    let heartbeat = stream.message().await.expect("alive").expect("goes on");
+    assert!(heartbeat.records.is_empty());
+    let mut last_sent = Instant::now();
+    for _ in 0..20 {
+        last_sent = Instant::now();
+        server.append("visits", 0, &["a"]).await;
+        assert_eq!(next_records(&mut stream).await.records.len(), 1);
+    }
+    let heartbeat = stream.message().await.expect("alive").expect("goes on");
+    assert!(heartbeat.records.is_empty());
+    let silent = last_sent.elapsed();
+    assert!(silent >= INTERVAL, "after {silent:?}");
     drop(stream);
     server.stop().await;
 }
