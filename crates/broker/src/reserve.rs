@@ -175,8 +175,8 @@ impl Reserve {
             state.nothing_left_told_at = Some(now);
             tracing::error!(
                 free_bytes = self.disk.free_bytes(&self.data_dir).ok(),
-                "the disk is full and the reserve is used up: offsets, trims and deletions are refused as \
-                 well; free space or enlarge the volume"
+                "the disk is full and no reserve is left: offsets, trims and deletions are refused as well; \
+                 free space or enlarge the volume"
             );
         }
     }
