@@ -33,7 +33,7 @@ const PAGE_BYTES: u64 = 4096;
 fn next_reserve_end(reserved_end: u64, max_step: u64) -> u64 {
     match reserved_end {
         ..FIRST_RESERVE_BYTES => FIRST_RESERVE_BYTES,
-        ..SECOND_RESERVE_END => SECOND_RESERVE_END.min(reserved_end + max_step),
+        FIRST_RESERVE_BYTES..SECOND_RESERVE_END => SECOND_RESERVE_END.min(reserved_end + max_step),
         SECOND_RESERVE_END => SECOND_RESERVE_END + PAGE_BYTES,
         _ => reserved_end + reserved_end.min(max_step),
     }
