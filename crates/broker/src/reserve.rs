@@ -170,9 +170,7 @@ impl Reserve {
     /// Tells that the broker's own writes find no space either, once in a while.
     fn note_nothing_left(&self) {
         let now = self.clock.monotonic();
-        let mut state = self.state();
-        if is_over(state.nothing_left_told_at, TELL_EVERY, now) {
-            state.nothing_left_told_at = Some(now);
+        if is_turn(&mut self.state().nothing_left_told_at, TELL_EVERY, now) {
             tracing::error!(
                 free_bytes = self.disk.free_bytes(&self.data_dir).ok(),
                 "the disk is full and no reserve is left: offsets, trims and deletions are refused as well; \
@@ -185,19 +183,14 @@ impl Reserve {
     pub(crate) fn note_full(&self) -> bool {
         let now = self.clock.monotonic();
         let mut state = self.state();
-        if is_over(state.told_at, TELL_EVERY, now) {
-            state.told_at = Some(now);
+        if is_turn(&mut state.told_at, TELL_EVERY, now) {
             tracing::warn!(
                 free_bytes = self.disk.free_bytes(&self.data_dir).ok(),
                 "the disk is full: records are refused; trim or delete topics, shorten their retention, or \
                  enlarge the volume"
             );
         }
-        let due = is_over(state.retained_at, RETAIN_EVERY, now);
-        if due {
-            state.retained_at = Some(now);
-        }
-        due
+        is_turn(&mut state.retained_at, RETAIN_EVERY, now)
     }
 
     /// What has to be free before the file is made: with some slack for records, so that it is not
@@ -277,4 +270,13 @@ fn is_full(error: &std::io::Error) -> bool {
 
 fn is_over(since: Option<Duration>, pause: Duration, now: Duration) -> bool {
     since.is_none_or(|since| now.saturating_sub(since) >= pause)
+}
+
+/// Whether something that is done once in a while is to be done now; takes note of it if so.
+fn is_turn(done_at: &mut Option<Duration>, pause: Duration, now: Duration) -> bool {
+    let due = is_over(*done_at, pause, now);
+    if due {
+        *done_at = Some(now);
+    }
+    due
 }

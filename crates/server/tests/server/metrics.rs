@@ -133,6 +133,7 @@ async fn the_scrub_and_what_it_finds_are_counted() {
     })
     .await;
     let address = server.metrics_addr.expect("it was asked for");
+    let give_up_at = std::time::Instant::now() + std::time::Duration::from_secs(60);
     let rounds = loop {
         let samples = scrape(address).await;
         let rounds = samples["flowstone_scrub_rounds_total"];
@@ -141,6 +142,10 @@ async fn the_scrub_and_what_it_finds_are_counted() {
             assert_eq!(samples["flowstone_scrub_corrupt_segments_total"], 0.0);
             break rounds;
         }
+        assert!(
+            std::time::Instant::now() < give_up_at,
+            "nothing was scrubbed"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };
     assert!(rounds >= 1.0);
