@@ -137,7 +137,7 @@ impl Active {
             state: SegmentState::Active,
             producers_crc: begin.producers_crc,
         };
-        let view = Arc::new(SegmentView::new(dir, &entry, config));
+        let view = SegmentView::new(dir, &entry, config).with_capacity(header.capacity);
         let file = Arc::new(file);
         Ok(Self {
             syncs: Arc::new(Syncs::new(&file, &path)),
@@ -149,7 +149,7 @@ impl Active {
             durable_end: FIRST_FRAME,
             durable_offset: tail.next_offset,
             reserved_end,
-            view,
+            view: Arc::new(view),
             entry,
         })
     }
@@ -222,7 +222,9 @@ impl Active {
                 path: self.path.clone(),
                 source,
             })?;
+        let begin = self.written_end;
         self.written_end += staged.len() as u64;
+        self.view.note_written(begin..self.written_end);
         debug_assert_eq!(self.written_end, self.staged_end);
         Ok(())
     }

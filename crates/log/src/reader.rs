@@ -121,8 +121,8 @@ impl LogReader {
         segments.iter().map(|view| view.end_position()).sum()
     }
 
-    /// Reads records from an offset on, up to the limit, checking every frame that it touches.
-    /// Empty at the high watermark, or where `limit.before` leaves nothing. Blocks while pages
+    /// Reads records from an offset on, up to the limit, checking the checksums of what was not in memory
+    /// since it was written or checked. Empty at the high watermark, or where `limit.before` leaves nothing. Blocks while pages
     /// are read from disk.
     ///
     /// # Errors

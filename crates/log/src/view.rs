@@ -1,14 +1,18 @@
 //! One segment as readers see it: its mapping, its index and how far it may be read.
 
+mod checked;
+mod window;
+
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
-use flowstone_disk::{Disk, Map, OpenMode};
+use flowstone_disk::{Disk, File, Map, OpenMode};
 use flowstone_format::{
-    FRAME_HEADER_LEN, FrameHeader, IndexEntry, MAX_HEADER_LEN, Offset, Position,
-    SEGMENT_HEADER_LEN, SegmentEntry, SegmentIndex, SegmentState,
+    FrameHeader, IndexEntry, Offset, Position, SEGMENT_HEADER_LEN, SegmentEntry, SegmentHeader,
+    SegmentIndex, SegmentState,
 };
 use uuid::Uuid;
 
@@ -16,9 +20,8 @@ use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, ReadError};
 use crate::open_segments::Kept;
-
-/// How much is faulted in at once beyond what was asked for.
-const READ_AHEAD_BYTES: u64 = 64 << 10;
+use checked::Checked;
+pub(crate) use window::Window;
 
 const NO_PANIC: &str = "no one panics holding the index";
 
@@ -32,12 +35,16 @@ pub(crate) struct SegmentView {
     salt: u64,
     index_interval_bytes: u64,
     disk: Arc<dyn Disk>,
+    /// How far it is mapped. Of a segment that this process has not made it is read once, from the file's header.
+    capacity: OnceLock<u64>,
     /// Everything below is written and synced; a reader never touches a byte behind it.
     end_position: AtomicU64,
     /// The visible end of a sealed segment; `u64::MAX` while it is active.
     end_offset: AtomicU64,
     max_timestamp_ms: AtomicI64,
     map: Arc<Kept<dyn Map>>,
+    /// Which bytes a read need not check again.
+    checked: Checked,
     /// There while the segment is active.
     growing: RwLock<Option<SegmentIndex>>,
     /// Of a sealed segment, read or rebuilt when it is needed.
@@ -55,6 +62,7 @@ impl SegmentView {
             salt: entry.salt,
             index_interval_bytes: config.index_interval_bytes,
             disk: Arc::clone(&dir.disk),
+            capacity: OnceLock::new(),
             end_position: AtomicU64::new(entry.end_position.get()),
             end_offset: AtomicU64::new(if sealed {
                 entry.end_offset.get()
@@ -63,8 +71,17 @@ impl SegmentView {
             }),
             max_timestamp_ms: AtomicI64::new(entry.max_timestamp_ms),
             map: Kept::new(&dir.open.maps),
+            checked: Checked::default(),
             growing: RwLock::new((!sealed).then(SegmentIndex::new)),
             index: Kept::new(&dir.open.indexes),
+        }
+    }
+
+    /// The same of a segment whose header the caller knows.
+    pub(crate) fn with_capacity(self, capacity: u64) -> Self {
+        Self {
+            capacity: OnceLock::from(capacity),
+            ..self
         }
     }
 
@@ -78,6 +95,11 @@ impl SegmentView {
 
     pub(crate) fn max_timestamp_ms(&self) -> i64 {
         self.max_timestamp_ms.load(Ordering::Acquire)
+    }
+
+    /// Takes note that this process has written bytes, which are in memory now.
+    pub(crate) fn note_written(&self, bytes: Range<Position>) {
+        self.checked.add(bytes.start.get()..bytes.end.get());
     }
 
     /// Lets readers go up to what is synced.
@@ -117,13 +139,7 @@ impl SegmentView {
 
     /// A window on the segment from `at` on.
     pub(crate) fn window(&self, at: u64) -> Result<Window<'_>, ReadError> {
-        Ok(Window {
-            view: self,
-            map: self.map()?,
-            at,
-            bytes: bytes::Bytes::new(),
-            resident_only: false,
-        })
+        Ok(Window::new(self, self.map()?, at))
     }
 
     /// Whether the segment is mapped and has its index, so that a look-up does not wait for the disk.
@@ -158,12 +174,24 @@ impl SegmentView {
             .disk
             .open(&self.path, OpenMode::Read)
             .map_err(io("open"))?;
+        let capacity = match self.capacity.get() {
+            // To read the header again would bring in what lies behind it, and nobody would know.
+            Some(capacity) => *capacity,
+            None => {
+                let capacity = self.read_capacity(&*file)?;
+                *self.capacity.get_or_init(|| capacity)
+            }
+        };
+        file.map(capacity).map_err(io("map"))
+    }
+
+    fn read_capacity(&self, file: &dyn File) -> Result<u64, ReadError> {
         let mut header = vec![0; usize::try_from(SEGMENT_HEADER_LEN).expect("a small number")];
         file.read_exact_at(&mut header, 0)
             .map_err(|error| self.unreadable(self.base_offset, 0, error))?;
-        let (header, _) = flowstone_format::SegmentHeader::decode(&header)
+        let (header, _) = SegmentHeader::decode(&header)
             .map_err(|error| self.corrupt(self.base_offset, 0, error.to_string()))?;
-        file.map(header.capacity).map_err(io("map"))
+        Ok(header.capacity)
     }
 
     pub(crate) fn corrupt(&self, offset: Offset, position: u64, detail: String) -> Damage {
@@ -298,99 +326,5 @@ fn push_sparse(
             position: at,
             max_timestamp_before_ms,
         });
-    }
-}
-
-/// A place in a segment and the bytes from there on that were faulted in. Every access to the
-/// mapping goes through here, so that no page is touched that was not brought in first.
-#[derive(Debug)]
-pub(crate) struct Window<'a> {
-    view: &'a SegmentView,
-    map: Arc<dyn Map>,
-    at: u64,
-    /// What was brought in from `at` on.
-    bytes: bytes::Bytes,
-    /// Brings nothing in that is not in memory.
-    resident_only: bool,
-}
-
-impl Window<'_> {
-    /// From now on a window on what is in memory, which never waits for the disk.
-    pub(crate) fn resident_only(self) -> Self {
-        Self {
-            resident_only: true,
-            ..self
-        }
-    }
-
-    pub(crate) fn at(&self) -> u64 {
-        self.at
-    }
-
-    /// Whether nothing readable follows.
-    pub(crate) fn at_end(&self) -> bool {
-        self.at >= self.view.end_position()
-    }
-
-    pub(crate) fn skip(&mut self, len: u64) {
-        self.at += len;
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        self.bytes = if len <= self.bytes.len() {
-            self.bytes.split_off(len)
-        } else {
-            bytes::Bytes::new()
-        };
-    }
-
-    /// Brings in at least `len` bytes, fewer at the segment's end. `offset` is the first that is
-    /// lost if they cannot be read.
-    fn bring_in(&mut self, len: u64, offset: Offset) -> Result<(), ReadError> {
-        let left = self.view.end_position().saturating_sub(self.at);
-        if (self.bytes.len() as u64) < len.min(left) {
-            let end = self.at + left.min(len.max(READ_AHEAD_BYTES));
-            if self.resident_only {
-                if !matches!(self.map.resident(self.at..end), Ok(true)) {
-                    return Err(self.view.would_block());
-                }
-            } else {
-                self.map
-                    .populate(self.at..end)
-                    .map_err(|error| self.view.unreadable(offset, self.at, error))?;
-            }
-            self.bytes = self.map.slice(self.at..end);
-        }
-        Ok(())
-    }
-
-    /// The header of the frame at this place. `offset` is the first that is lost if it is bad.
-    pub(crate) fn header(&mut self, offset: Offset) -> Result<FrameHeader, ReadError> {
-        self.bring_in(FRAME_HEADER_LEN as u64, offset)?;
-        let at = Position::new(self.at);
-        match FrameHeader::decode(&self.bytes, self.view.salt, at) {
-            Err(flowstone_format::FrameError::Truncated { .. }) => {
-                self.bring_in(u64::from(MAX_HEADER_LEN), offset)?;
-                FrameHeader::decode(&self.bytes, self.view.salt, at)
-            }
-            decoded => decoded,
-        }
-        .map(|(header, _)| header)
-        .map_err(|error| self.view.corrupt(offset, self.at, error.to_string()).into())
-    }
-
-    /// The payload of the frame at this place, checked against its CRC.
-    pub(crate) fn payload(&mut self, header: &FrameHeader) -> Result<bytes::Bytes, ReadError> {
-        let offset = header.base_offset;
-        self.bring_in(header.frame_len(), offset)?;
-        let from = usize::from(header.header_len);
-        let to = usize::try_from(header.frame_len()).expect("frame lengths are bounded");
-        if to > self.bytes.len() {
-            let detail = "the frame reaches past the segment's end".into();
-            return Err(self.view.corrupt(offset, self.at, detail).into());
-        }
-        let payload = self.bytes.slice(from..to);
-        header
-            .check_payload(&payload)
-            .map_err(|error| self.view.corrupt(offset, self.at, error.to_string()))?;
-        Ok(payload)
     }
 }

@@ -158,7 +158,7 @@ fn open(dir: &PartitionDir, entry: &SegmentEntry, config: &LogConfig) -> Result<
         durable_end: FIRST_FRAME,
         durable_offset: entry.base_offset,
         reserved_end,
-        view: Arc::new(SegmentView::new(dir, entry, config)),
+        view: Arc::new(SegmentView::new(dir, entry, config).with_capacity(header.capacity)),
         entry: entry.clone(),
     })
 }

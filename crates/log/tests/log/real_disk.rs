@@ -1,10 +1,14 @@
 //! The same on a real disk: mappings, holes and file names as they are.
 
-use std::path::Path;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use flowstone_disk::Env;
 use flowstone_format::{Offset, PartitionId};
-use flowstone_log::{Log, LogConfig, ReadLimit};
+use flowstone_log::{Log, LogConfig, OpenSegments, ProducerBudget, ReadError, ReadLimit};
+use rustix::fs::Advice;
 
 use crate::harness::{START_MS, append, publish, read_all, record};
 
@@ -15,6 +19,17 @@ fn open(dir: &Path) -> Log {
         ..LogConfig::default()
     };
     Log::open(&Env::real(), dir, PartitionId::new(3), None, config).unwrap()
+}
+
+/// The segment files of a log, oldest first.
+fn segment_files(dir: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(dir).unwrap();
+    let mut files: Vec<_> = files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "segment"))
+        .collect();
+    files.sort();
+    files
 }
 
 #[test]
@@ -54,12 +69,7 @@ fn what_a_read_returns_lies_in_the_file_byte_for_byte() {
         .reader()
         .read(Offset::ZERO, &ReadLimit::default())
         .unwrap();
-    let file = std::fs::read_dir(&dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.extension().is_some_and(|e| e == "segment"))
-        .unwrap();
-    let bytes = std::fs::read(file).unwrap();
+    let bytes = std::fs::read(&segment_files(&dir)[0]).unwrap();
     let chunk = &batch.chunks[0];
     assert!(
         bytes
@@ -96,4 +106,85 @@ fn readers_go_on_while_the_log_is_written() {
         }
         assert_eq!(at.get(), 2000);
     });
+}
+
+/// Flips a bit of a record that holds a value, on the medium and, as long as it is in memory, there.
+fn flip(file: &Path, value: &[u8]) {
+    let bytes = std::fs::read(file).unwrap();
+    let at = bytes.windows(value.len()).position(|part| part == value);
+    let at = at.expect("the file holds the value");
+    let file = File::options().write(true).open(file).unwrap();
+    file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+    file.sync_all().unwrap();
+}
+
+/// Takes a file that nobody has mapped out of memory.
+fn evict(file: &Path) {
+    let file = File::open(file).unwrap();
+    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed).unwrap();
+}
+
+/// What this process has written or checked is checked again once it had to be read from the disk.
+#[test]
+fn bytes_are_checked_when_they_were_gone_from_memory_and_only_then() {
+    // A file system in memory would have nothing to read from.
+    let temp = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let dir = temp.path().join("0000000003");
+    // What was read last stays mapped, and nothing else.
+    let open_log = || {
+        let config = LogConfig {
+            segment_bytes: 16 << 10,
+            ..LogConfig::default()
+        };
+        let budget = Arc::new(ProducerBudget::unlimited());
+        let open = Arc::new(OpenSegments::new(16, 1, 1 << 20));
+        let id = PartitionId::new(3);
+        Log::open_within(&Env::real(), &dir, id, None, config, &budget, &open).unwrap()
+    };
+    let value = |n: u64| format!("{n:01000}").into_bytes();
+    let mut log = open_log();
+    for n in 0..60 {
+        append(&mut log, &[record(&value(n), 0)], START_MS).unwrap();
+    }
+    publish(&mut log).unwrap();
+    let files = segment_files(&dir);
+    let read = |log: &Log, offset: u64| {
+        let limit = ReadLimit {
+            max_records: 1,
+            ..ReadLimit::default()
+        };
+        let read = log.reader().read(Offset::new(offset), &limit);
+        read.map(|read| read.chunks.concat())
+    };
+    let holds = |read: &[u8], value: &[u8]| read.windows(value.len()).any(|part| part == value);
+
+    flip(&files[0], &value(0));
+    let written = read(&log, 0).expect("what was written and stayed in memory is not checked");
+    assert!(!holds(&written, &value(0)));
+    assert!(
+        holds(&read(&log, 59).unwrap(), &value(59)),
+        "the first segment is unmapped now"
+    );
+    evict(&files[0]);
+    let error = read(&log, 0).expect_err("what was gone is checked");
+    assert!(matches!(error, ReadError::Corrupt(_)), "{error}");
+    drop(log);
+
+    // The same for what was not written, but read by this process.
+    flip(&files[0], &flipped(&value(0)));
+    let log = open_log();
+    assert!(holds(&read(&log, 0).unwrap(), &value(0)));
+    flip(&files[0], &value(0));
+    read(&log, 0).expect("what was checked and stayed in memory is not checked again");
+    read(&log, 59).unwrap();
+    evict(&files[0]);
+    let error = read(&log, 0).expect_err("what was gone is checked");
+    assert!(matches!(error, ReadError::Corrupt(_)), "{error}");
+}
+
+/// What `flip` makes of a value.
+fn flipped(value: &[u8]) -> Vec<u8> {
+    let mut value = value.to_vec();
+    value[0] ^= 1;
+    value
 }

@@ -123,9 +123,16 @@ pub(crate) const BUGS: &[Bug] = &[
     },
     Bug {
         name: "payload-checksum-is-not-checked",
-        file: "crates/log/src/view.rs",
+        file: "crates/log/src/view/window.rs",
         from: ".check_payload(&payload)",
         to: ".check_payload(&payload)\n            .or(Ok::<(), flowstone_format::FrameError>(()))",
+        packages: LOG,
+    },
+    Bug {
+        name: "what-was-gone-counts-as-checked",
+        file: "crates/log/src/view/window.rs",
+        from: "                self.view.checked.forget();",
+        to: "",
         packages: LOG,
     },
     Bug {
