@@ -4,6 +4,8 @@ mod batch;
 mod codec;
 mod delivery;
 mod driver;
+mod lanes;
+mod partitioner;
 mod queue;
 
 use std::borrow::Borrow;
@@ -18,6 +20,7 @@ use uuid::Uuid;
 use codec::Entry;
 pub use delivery::{Appended, Delivery};
 use driver::{Driver, Identity, Repeat, RequestShape};
+use lanes::Lanes;
 pub use queue::ProducerTotals;
 use queue::{Bounds, Queue};
 
@@ -139,7 +142,9 @@ impl ProducerBuilder {
     }
 
     /// How long a record may wait for others to share its request while earlier requests are
-    /// unanswered: 5 ms unless told. When nothing is unanswered a record is sent at once.
+    /// unanswered: 5 ms unless told. When nothing is unanswered a record is sent at once. While
+    /// [`in_flight_bytes`](Self::in_flight_bytes) are unanswered, records with keys for a topic of 32
+    /// partitions or more are sorted by partition first, and may wait for 200 ms.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.linger = linger;
@@ -214,7 +219,11 @@ impl ProducerBuilder {
             batch_records: if one_by_one { 1 } else { batch_records },
             linger: self.linger,
         };
-        let queue = Arc::new(Queue::new(bounds, self.in_flight_bytes, opened.before));
+        let routed_by_key = self.partition.is_none() && !one_by_one;
+        let partition_count = u32::try_from(topic.partition_count).unwrap_or(1);
+        let lanes = Lanes::new(if routed_by_key { partition_count } else { 1 });
+        let queue = Queue::new(bounds, self.in_flight_bytes, opened.before, lanes);
+        let queue = Arc::new(queue);
         let repeat = Repeat {
             unknown: self.repeat.unknown || opened.identity.is_some(),
             ..self.repeat

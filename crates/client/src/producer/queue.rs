@@ -12,6 +12,7 @@ use tonic::Code;
 use super::batch::{Batch, OpenBatch};
 use super::codec::Entry;
 use super::delivery::{Delivery, Placement, producer_ended};
+use super::lanes::Lanes;
 use crate::{Error, Result, reason};
 
 /// How large things may grow.
@@ -41,9 +42,9 @@ pub struct ProducerTotals {
     pub unknown_records: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    open: Option<OpenBatch>,
+    lanes: Lanes,
     /// Full batches, oldest first.
     ready: VecDeque<Batch>,
     /// How many batches were ever begun.
@@ -96,12 +97,21 @@ pub(super) struct Queue {
 
 impl Queue {
     /// The first record is counted as the one behind `before` others.
-    pub(super) fn new(bounds: Bounds, in_flight_bytes: usize, before: i64) -> Self {
+    pub(super) fn new(bounds: Bounds, in_flight_bytes: usize, before: i64, lanes: Lanes) -> Self {
         Self {
             bounds,
             state: Mutex::new(State {
+                lanes,
+                ready: VecDeque::new(),
+                begun: 0,
+                closed: false,
+                ended: false,
                 before,
-                ..State::default()
+                capacity: 0,
+                first_error: None,
+                taken_bytes: 0,
+                waiting: 0,
+                has_filled_batch: false,
             }),
             wake: Notify::new(),
             room_bytes: in_flight_bytes.max(1),
@@ -155,8 +165,15 @@ impl Queue {
         // A record that is larger takes all there is.
         let room = entry_bytes.min(self.room_bytes);
         if state.waiting > 0 && !has_turn || state.taken_bytes + room > self.room_bytes {
-            // What is collected so far must go out, or the room that it takes is never given back.
-            state.seal();
+            // Something has to be on its way, or the room that is taken is never given back.
+            state.lanes.crowd();
+            let sealed_bytes = state.taken_bytes.saturating_sub(state.lanes.len());
+            if let Some(lane) = state
+                .lanes
+                .to_make_room(sealed_bytes >= self.room_bytes / 2)
+            {
+                state.seal(lane);
+            }
             drop(state);
             self.wake.notify_one();
             return Ok(Pushed::NoRoom);
@@ -165,30 +182,26 @@ impl Queue {
             open.len() + more > self.bounds.batch_bytes
                 || open.record_count() >= self.bounds.batch_records
         };
+        let lane = state.lanes.lane(entry.record.key.as_deref());
         let (mut wake, mut filled) = (false, false);
-        if state
-            .open
-            .as_ref()
-            .is_some_and(|open| full(open, entry_bytes))
-        {
-            state.seal();
+        let open = state.lanes.batch(lane).as_ref();
+        if open.is_some_and(|open| full(open, entry_bytes)) {
+            state.seal(lane);
             filled = true;
         }
         state.taken_bytes += room;
-        let open = match &mut state.open {
-            Some(open) => open,
-            None => {
-                wake = true;
-                state.begun += 1;
-                // The last record may be larger than that of the batch before.
-                let capacity = (state.capacity + state.capacity / 8).min(self.bounds.batch_bytes);
-                let capacity = capacity.max(entry_bytes);
-                state.open.insert(OpenBatch::new(capacity))
-            }
-        };
+        if state.lanes.batch(lane).is_none() {
+            wake = true;
+            state.begun += 1;
+            // The last record may be larger than that of the batch before.
+            let capacity = (state.capacity + state.capacity / 8).min(self.bounds.batch_bytes);
+            let batch = OpenBatch::new(capacity.max(entry_bytes));
+            *state.lanes.batch(lane) = Some(batch);
+        }
+        let open = state.lanes.batch(lane).as_mut().expect("it was opened");
         let delivery = open.push(&entry, room);
         if full(open, 1) {
-            state.seal();
+            state.seal(lane);
             filled = true;
         }
         state.has_filled_batch |= filled;
@@ -202,7 +215,7 @@ impl Queue {
     pub(super) async fn flush(&self) -> Result<()> {
         let target = {
             let mut state = self.lock();
-            state.seal();
+            state.seal_all();
             state.begun
         };
         self.wake.notify_one();
@@ -217,7 +230,7 @@ impl Queue {
     /// No more records come; the driver ends when all are answered.
     pub(super) fn close(&self) {
         let mut state = self.lock();
-        state.seal();
+        state.seal_all();
         state.closed = true;
         drop(state);
         self.wake.notify_one();
@@ -230,24 +243,24 @@ impl Queue {
         if let Some(batch) = state.ready.pop_front() {
             return Some(batch);
         }
-        let due = |open: &OpenBatch| idle || open.since() + self.bounds.linger <= Instant::now();
-        if state.open.as_ref().is_some_and(due) {
-            state.seal();
+        if state.waiting > 0 {
+            state.lanes.crowd();
+        }
+        for lane in state.lanes.due(idle, self.bounds.linger) {
+            state.seal(lane);
         }
         state.ready.pop_front()
     }
 
-    /// When the batch that is collected now will have lingered.
+    /// When what is collected now will have lingered.
     pub(super) fn linger_until(&self) -> Option<Instant> {
-        let state = self.lock();
-        let open = state.open.as_ref()?;
-        Some(open.since() + self.bounds.linger)
+        self.lock().lanes.due_at(self.bounds.linger)
     }
 
     /// Whether there is nothing to send, now or ever.
     pub(super) fn is_finished(&self) -> bool {
         let state = self.lock();
-        state.closed && state.open.is_none() && state.ready.is_empty()
+        state.closed && state.lanes.is_empty() && state.ready.is_empty()
     }
 
     /// Returns after `push`, `flush` or `close` had something for the driver.
@@ -298,7 +311,7 @@ impl Queue {
         let left = {
             let mut state = self.lock();
             state.ended = true;
-            state.seal();
+            state.seal_all();
             std::mem::take(&mut state.ready)
         };
         for batch in unanswered.chain(left) {
@@ -359,12 +372,18 @@ fn not_sent() -> Error {
 }
 
 impl State {
-    fn seal(&mut self) {
-        if let Some(open) = self.open.take() {
+    fn seal(&mut self, lane: usize) {
+        if let Some(open) = self.lanes.batch(lane).take() {
             self.capacity = open.len();
             let batch = open.seal(self.before);
             self.before = batch.sequence();
             self.ready.push_back(batch);
+        }
+    }
+
+    fn seal_all(&mut self) {
+        for lane in 0..self.lanes.count() {
+            self.seal(lane);
         }
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct State {
     pub(crate) ends: [i64; 2],
     pub(crate) limits: proto::Limits,
     pub(crate) topic_max_record_bytes: Option<i32>,
+    /// How many partitions the topic has beside the two that are described.
+    pub(crate) more_partitions: i32,
     pub(crate) offline: Vec<i32>,
 }
 
@@ -108,6 +110,10 @@ impl Broker {
     pub(crate) async fn close_gate(&self) {
         let all = u32::try_from(self.gate.available_permits()).unwrap();
         self.gate.acquire_many(all).await.unwrap().forget();
+    }
+
+    pub(crate) fn let_one_pass(&self) {
+        self.gate.add_permits(1);
     }
 
     pub(crate) fn open_gate(&self) {
@@ -342,7 +348,7 @@ impl TopicService for Broker {
         Ok(Response::new(proto::GetTopicResponse {
             topic: Some(proto::Topic {
                 name: request.into_inner().topic,
-                partition_count: 2,
+                partition_count: 2 + state.more_partitions,
                 max_record_bytes: state.topic_max_record_bytes,
                 ..proto::Topic::default()
             }),

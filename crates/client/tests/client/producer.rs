@@ -1,5 +1,6 @@
 //! Producers: batches, pipelining, and what becomes of records when a stream fails.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use flowstone_client::{Delivery, Error, Producer, Record, reason};
@@ -237,6 +238,74 @@ async fn a_large_record_that_waits_is_not_overtaken_by_small_ones() {
     assert_eq!(small.unwrap().offset, 2);
     producer.close().await.unwrap();
     assert_eq!(broker.appended().len(), 3);
+}
+
+/// Sends records of 50 keys, over and over, faster than they are taken. Tells how many different keys a request
+/// has on average.
+async fn keys_in_a_request(broker: &Broker) -> f64 {
+    broker.close_gate().await;
+    let producer = broker.client().producer("visits").batch_bytes(4 << 10);
+    let producer = producer.in_flight_bytes(512 << 10);
+    let producer = producer.build().await.unwrap();
+    let mut sent = Vec::new();
+    let sending = async {
+        for number in 0..40_000 {
+            let record = Record {
+                key: Some(format!("k{}", number % 50).into()),
+                ..record(format!("{number:0100}"))
+            };
+            sent.push(producer.send(record).await.unwrap());
+        }
+    };
+    // Whoever sends has some turns until the next request is looked at.
+    let taking = async {
+        loop {
+            broker.arrival().await;
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            broker.let_one_pass();
+        }
+    };
+    tokio::select! {
+        () = sending => {}
+        () = taking => {}
+    }
+    broker.open_gate();
+    producer.close().await.unwrap();
+
+    let appended = broker.appended();
+    for (number, delivery) in sent.into_iter().enumerate() {
+        let at = usize::try_from(delivery.await.unwrap().offset).unwrap();
+        assert_eq!(appended[at], format!("{number:0100}"));
+    }
+    let mut last_of_key = [None; 50];
+    for value in &appended {
+        let number: usize = value.parse().unwrap();
+        let last = last_of_key[number % 50].replace(number);
+        assert!(last < Some(number), "{number} comes after {last:?}");
+    }
+    let state = broker.state();
+    let mut rest = &state.appended[..];
+    let keys = state.request_sizes.iter().map(|&size| {
+        let (request, behind) = rest.split_at(size);
+        rest = behind;
+        let keys: HashSet<_> = request.iter().map(|record| &record.key).collect();
+        keys.len()
+    });
+    keys.sum::<usize>() as f64 / state.request_sizes.len() as f64
+}
+
+#[tokio::test]
+async fn records_that_wait_are_sorted_by_partition_and_keep_the_order_of_their_key() {
+    let broker = Broker::start().await;
+    let mixed = keys_in_a_request(&broker).await;
+    assert!(mixed > 20.0, "two partitions need no order: {mixed}");
+
+    let broker = Broker::start().await;
+    broker.state().more_partitions = 998;
+    let sorted = keys_in_a_request(&broker).await;
+    assert!(sorted < mixed / 3.0, "{sorted} of {mixed}");
 }
 
 /// The test has one thread.

@@ -6,6 +6,7 @@
 //! some that are sent in a row share the time of the first: their latency is told too long, never too
 //! short, and by microseconds.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 use flowstone_client::{Delivery, Producer};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use super::latency::Latencies;
@@ -23,6 +26,8 @@ use crate::progress::Progress;
 
 /// Requests whose ack was not looked at yet, for each producer.
 const UNSEEN_ACKS: usize = 1 << 12;
+/// Records with keys go to several requests that grow at the same time, but to no more than so many.
+const GROWING_MAX: usize = 64;
 /// So many records, or bytes of them, are sent between two looks at the clock.
 const ROW_RECORDS: u64 = 32;
 const ROW_BYTES: u64 = 4 << 10;
@@ -38,6 +43,11 @@ impl Unanswered {
     fn new(delivery: Delivery, due: Instant) -> Self {
         let due = vec![(due, 1)];
         Self { delivery, due }
+    }
+
+    /// When the records were due, once they are acknowledged.
+    async fn answered(self) -> flowstone_client::Result<Vec<(Instant, u64)>> {
+        self.delivery.await.map(|_| self.due)
     }
 
     fn add(&mut self, due: Instant) {
@@ -57,8 +67,8 @@ pub(super) struct Sending {
     /// How many records there are to send at most.
     records_max: u64,
     unseen: mpsc::Sender<Unanswered>,
-    /// The request that grows.
-    growing: Option<Unanswered>,
+    /// The requests that may still grow, the oldest first.
+    growing: VecDeque<Unanswered>,
     /// Set when an ack failed, which whoever collects them tells.
     failed: bool,
     pub(super) records: u64,
@@ -82,7 +92,7 @@ impl Sending {
             stamps,
             records_max: work.records_max(number).unwrap_or(u64::MAX),
             unseen,
-            growing: None,
+            growing: VecDeque::new(),
             failed: false,
             records: 0,
             bytes: 0,
@@ -102,7 +112,7 @@ impl Sending {
             }
             now = Instant::now();
         }
-        self.hand_over().await;
+        self.hand_over_all().await;
         Ok(())
     }
 
@@ -113,13 +123,13 @@ impl Sending {
             let due = pace.due(self.records);
             if due > now {
                 // Its ack may come while this sleeps.
-                self.hand_over().await;
+                self.hand_over_all().await;
                 sleep_until(due);
             }
             self.send(producer, due).await?;
             now = Instant::now();
         }
-        self.hand_over().await;
+        self.hand_over_all().await;
         Ok(())
     }
 
@@ -160,27 +170,36 @@ impl Sending {
             Poll::Ready(delivery) => (delivery?, Waited::No),
             Poll::Pending => {
                 // What is in flight may be answered while this waits.
-                self.hand_over().await;
+                self.hand_over_all().await;
                 (sent.await?, Waited::Yes)
             }
         };
         self.records += 1;
         self.bytes += bytes as u64;
-        match &mut self.growing {
-            Some(growing) if growing.delivery.is_answered_with(&delivery) => growing.add(due),
-            _ => {
-                self.hand_over().await;
-                self.growing = Some(Unanswered::new(delivery, due));
+        let same = |growing: &&mut Unanswered| growing.delivery.is_answered_with(&delivery);
+        match self.growing.iter_mut().rev().find(same) {
+            Some(growing) => growing.add(due),
+            None => {
+                if self.growing.len() == GROWING_MAX {
+                    self.hand_over(1).await;
+                }
+                self.growing.push_back(Unanswered::new(delivery, due));
             }
         }
         Ok(waited)
     }
 
-    /// Lets the ack of what was sent be waited for.
-    async fn hand_over(&mut self) {
-        if let Some(unanswered) = self.growing.take() {
-            self.failed |= self.unseen.send(unanswered).await.is_err();
+    /// Lets the acks of the oldest of what was sent be waited for.
+    async fn hand_over(&mut self, count: usize) {
+        for _ in 0..count {
+            if let Some(unanswered) = self.growing.pop_front() {
+                self.failed |= self.unseen.send(unanswered).await.is_err();
+            }
         }
+    }
+
+    async fn hand_over_all(&mut self) {
+        self.hand_over(self.growing.len()).await;
     }
 }
 
@@ -191,21 +210,26 @@ enum Waited {
     No,
 }
 
-/// Waits for each ack, in the order of the records.
+/// Waits for all acks.
 pub(super) async fn collect(
     mut acks: mpsc::Receiver<Unanswered>,
     progress: Arc<Progress>,
 ) -> Result<Latencies> {
     let mut latencies = Latencies::new();
-    while let Some(unanswered) = acks.recv().await {
-        unanswered.delivery.await?;
-        let now = Instant::now();
-        let mut records = 0;
-        for (due, of_these) in unanswered.due {
-            latencies.record(now.saturating_duration_since(due), of_these);
-            records += of_these;
+    let mut waited_for = FuturesUnordered::new();
+    loop {
+        tokio::select! {
+            Some(unanswered) = acks.recv() => waited_for.push(unanswered.answered()),
+            Some(due) = waited_for.next() => {
+                let now = Instant::now();
+                let mut records = 0;
+                for (due, of_these) in due? {
+                    latencies.record(now.saturating_duration_since(due), of_these);
+                    records += of_these;
+                }
+                progress.advance(records);
+            }
+            else => return Ok(latencies),
         }
-        progress.advance(records);
     }
-    Ok(latencies)
 }
