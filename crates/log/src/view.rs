@@ -7,7 +7,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use flowstone_disk::{Disk, File, Map, OpenMode};
 use flowstone_format::{
@@ -45,6 +45,8 @@ pub(crate) struct SegmentView {
     map: Arc<Kept<dyn Map>>,
     /// Which bytes a read need not check again.
     checked: Checked,
+    /// The frame that a read of what is in memory found last: its base offset, and where it lies.
+    last_place: Mutex<Option<(Offset, u64)>>,
     /// There while the segment is active.
     growing: RwLock<Option<SegmentIndex>>,
     /// Of a sealed segment, read or rebuilt when it is needed.
@@ -72,6 +74,7 @@ impl SegmentView {
             max_timestamp_ms: AtomicI64::new(entry.max_timestamp_ms),
             map: Kept::new(&dir.open.maps),
             checked: Checked::default(),
+            last_place: Mutex::default(),
             growing: RwLock::new((!sealed).then(SegmentIndex::new)),
             index: Kept::new(&dir.open.indexes),
         }
@@ -220,6 +223,23 @@ impl SegmentView {
     /// Where to begin walking for an offset: the index's word, or the first frame.
     pub(crate) fn seek_offset(&self, offset: Offset) -> Result<IndexEntry, ReadError> {
         self.with_index(|index| index.position_for_offset(offset))
+    }
+
+    /// Takes note of a frame that was found, for those who look for it next.
+    pub(crate) fn note_place(&self, base_offset: Offset, position: u64) {
+        *self.last_place() = Some((base_offset, position));
+    }
+
+    /// The frame that was noted, if it begins at or before an offset.
+    pub(crate) fn place_at_most(&self, offset: Offset) -> Option<(Offset, u64)> {
+        self.last_place().filter(|(base, _)| *base <= offset)
+    }
+
+    fn last_place(&self) -> MutexGuard<'_, Option<(Offset, u64)>> {
+        // Nothing panics halfway through a change.
+        self.last_place
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where to begin walking for a timestamp, at `from` or later.

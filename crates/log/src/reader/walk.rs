@@ -39,6 +39,9 @@ impl Run<'_> {
             let header = next_header(view, &mut window, expected)?;
             expected = header.next_offset();
             if expected > self.at {
+                if self.resident_only && self.batch.record_count == 0 {
+                    view.note_place(header.base_offset, window.at());
+                }
                 if header.kind == FrameKind::Data {
                     let payload = window.payload(&header)?;
                     if !self.take(view, window.at(), &header, &payload)? {
@@ -133,8 +136,10 @@ fn seek_resident_frame(view: &SegmentView, at: Offset) -> Result<(Window<'_>, Of
         return Err(view.would_block());
     }
     let entry = view.seek_offset(at)?;
-    let window = view.window(entry.position.get())?;
-    Ok((window.resident_only(), entry.offset))
+    let entry = (entry.offset, entry.position.get());
+    // Many readers at the end want the same frame, and between it and the index's may lie some others.
+    let (offset, position) = view.place_at_most(at).map_or(entry, |last| entry.max(last));
+    Ok((view.window(position)?.resident_only(), offset))
 }
 
 /// The header at the window's place, which has to begin at `expected`.

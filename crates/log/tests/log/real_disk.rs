@@ -108,6 +108,36 @@ fn readers_go_on_while_the_log_is_written() {
     });
 }
 
+/// A read begins where one before it has found its frame, if that is not too far.
+#[test]
+fn what_is_in_memory_is_found_whatever_was_read_before() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut log = open(&temp.path().join("0000000003"));
+    let value = |n: u64| n.to_be_bytes().repeat(60);
+    // Frames of one to five records.
+    let mut end = 0;
+    while end < 2000 {
+        let records: Vec<_> = (end..=end + end % 5)
+            .map(|n| record(&value(n), 0))
+            .collect();
+        append(&mut log, &records, START_MS).unwrap();
+        end += records.len() as u64;
+    }
+    publish(&mut log).unwrap();
+    let reader = log.reader();
+    assert!(reader.segment_count() > 2);
+    let mut limit = ReadLimit::default();
+    let mut at = 0;
+    for round in 0..2000 {
+        limit.max_records = 1 + round % 7;
+        let read = reader.read(Offset::new(at), &limit).unwrap();
+        let resident = reader.read_resident(Offset::new(at), &limit);
+        assert_eq!(resident, Some(read), "at {at}");
+        // Back and forth, near and far.
+        at = (at * 13 + u64::from(round)) % end;
+    }
+}
+
 /// Flips a bit of a record that holds a value, on the medium and, as long as it is in memory, there.
 fn flip(file: &Path, value: &[u8]) {
     let bytes = std::fs::read(file).unwrap();
