@@ -120,7 +120,7 @@ impl BrokerConfig {
             limits: Limits::default(),
             append_threads: 4,
             read_threads: 4,
-            default_segment_bytes: 256 << 20,
+            default_segment_bytes: 1 << 30,
             expected_cluster_id: None,
             floor_idle_ms: 100,
             retention_interval_ms: 30_000,

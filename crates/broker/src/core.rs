@@ -16,7 +16,7 @@ use crate::floor_keeper::FloorKeeper;
 use crate::groups::Groups;
 use crate::housekeeping::Housekeeping;
 use crate::internal::InternalLog;
-use crate::metadata::MetadataState;
+use crate::metadata::{MetadataState, min_segment_bytes};
 use crate::offsets::Offsets;
 use crate::partition::Partition;
 use crate::pool::Pool;
@@ -24,6 +24,9 @@ use crate::reserve::Reserve;
 use crate::scrub::Scrubber;
 use crate::topics::{Topic, Topics};
 use crate::{BrokerConfig, Env, Error, TopicSpec};
+
+/// Of a topic that names no capacity of its segments.
+const SEGMENTS_OF_WHAT_IS_KEPT: u64 = 8;
 
 /// An open data directory and everything that happens on it.
 pub(crate) struct Core {
@@ -122,10 +125,14 @@ impl Core {
         answer
     }
 
-    /// The capacity of a topic's segments.
+    /// The capacity of a topic's segments. One that says only how much it keeps gets several of them, since they go as
+    /// a whole.
     pub(crate) fn segment_bytes(&self, spec: &TopicSpec) -> u64 {
-        spec.segment_bytes
-            .unwrap_or(self.config.default_segment_bytes)
+        let default = self.config.default_segment_bytes;
+        let kept = spec.retention_bytes;
+        let part = kept.map_or(default, |kept| kept / SEGMENTS_OF_WHAT_IS_KEPT);
+        let part = part.max(min_segment_bytes(&self.config.limits));
+        spec.segment_bytes.unwrap_or(part.min(default))
     }
 
     /// Opens partitions of a topic: their numbers and ids.

@@ -17,7 +17,8 @@ pub struct TopicSpec {
     pub retention_ms: Option<i64>,
     /// How many bytes a partition keeps; see `overflow`. `None`: no limit.
     pub retention_bytes: Option<u64>,
-    /// Capacity of a segment. `None`: the broker's default.
+    /// Capacity of a segment. `None`: the broker's default, or an eighth of `retention_bytes` if that is less (but
+    /// room for one request).
     pub segment_bytes: Option<u64>,
     /// Size of one record. `None`: the broker's default.
     pub max_record_bytes: Option<u32>,

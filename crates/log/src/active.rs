@@ -60,6 +60,8 @@ pub(crate) struct Active {
     /// As it was listed when the segment was begun; brought up to date by [`Active::sealed_entry`].
     pub(crate) entry: SegmentEntry,
     pub(crate) capacity: u64,
+    /// When its first frame was appended, in Unix milliseconds.
+    pub(crate) first_append_ms: Option<i64>,
     /// Where the next frame goes: behind all that is staged.
     pub(crate) staged_end: Position,
     /// Up to here the frames were handed to the operating system.
@@ -144,6 +146,7 @@ impl Active {
             file,
             path,
             capacity: header.capacity,
+            first_append_ms: None,
             staged_end: FIRST_FRAME,
             written_end: FIRST_FRAME,
             durable_end: FIRST_FRAME,
@@ -208,6 +211,7 @@ impl Active {
 
     /// Takes a frame into the books. Its bytes are staged, not yet written.
     pub(crate) fn note_frame(&mut self, header: &FrameHeader) {
+        self.first_append_ms.get_or_insert(header.append_ms);
         self.view.note_frame(header, self.staged_end);
         self.staged_end += header.frame_len();
     }

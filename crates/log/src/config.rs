@@ -16,7 +16,7 @@ pub struct LogConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
-            segment_bytes: 256 << 20,
+            segment_bytes: 1 << 30,
             index_interval_bytes: 32 << 10,
             max_reserve_bytes: 16 << 20,
         }

@@ -17,7 +17,7 @@ use crate::active::FIRST_FRAME;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::floor::Floor;
-use crate::recover::active::{Ending, examine};
+use crate::recover::active::{Ending, Place, examine};
 use crate::recover::{files, producers};
 use crate::scan::check_records;
 use crate::scrub;
@@ -278,9 +278,15 @@ fn walk(
                 .floor
                 .as_ref()
                 .filter(|slot| slot.generation == entry.generation);
-            let found = examine(&*file, entry.salt, tail, slot, |frame, payload| {
-                note(frame.position, &frame.header, payload);
-            });
+            let found = examine(
+                &*file,
+                entry.salt,
+                Place::first(tail),
+                slot,
+                |frame, payload| {
+                    note(frame.position, &frame.header, payload);
+                },
+            );
             match found.map_err(LogError::io("read", &path))?.ending {
                 Ending::Clean => None,
                 Ending::Torn => {

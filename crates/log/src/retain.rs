@@ -15,6 +15,10 @@ use crate::scan::{Bad, Scan, ScanError};
 use crate::tail::Tail;
 use crate::view::SegmentView;
 
+/// An active segment is sealed when its first record is older than this part of the greatest age, so that it does
+/// not keep records for much longer than that where few come in.
+const ACTIVE_PART_OF_MAX_AGE: i64 = 8;
+
 /// What may be dropped by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
@@ -84,9 +88,9 @@ impl Log {
         }
     }
 
-    /// Drops whole sealed segments by age and by size. An active segment whose records are all too
-    /// old, or that nobody needs and that fills the log by itself, is sealed first, so that a quiet
-    /// partition is emptied too. `now_ms` is the Unix time up to which ages are counted: what clocks
+    /// Drops whole sealed segments by age and by size. An active segment is sealed first if it holds records
+    /// that are older than an eighth of the greatest age, or if nobody needs it and it fills the log by itself:
+    /// a quiet partition is emptied, too. `now_ms` is the Unix time up to which ages are counted: what clocks
     /// that jump cannot take ahead of the records' ages.
     ///
     /// # Errors
@@ -100,7 +104,15 @@ impl Log {
             room.below >= self.tail.next_offset
                 && active.is_some_and(|active| active.staged_end.get() >= room.full_bytes)
         };
-        if too_old(self.tail.last_append_ms) || retention.make_room.is_some_and(fills) {
+        let part = retention
+            .max_age_ms
+            .map(|age| now_ms.saturating_sub(age / ACTIVE_PART_OF_MAX_AGE));
+        let first = self
+            .active
+            .as_ref()
+            .and_then(|active| active.first_append_ms);
+        let long_enough = matches!((first, part), (Some(first), Some(part)) if first < part);
+        if long_enough || retention.make_room.is_some_and(fills) {
             self.roll()?;
         }
         let watermark = self.reader().high_watermark();

@@ -10,8 +10,10 @@ use flowstone_format::{
 use crate::tail::Tail;
 
 const READ_AHEAD_BYTES: usize = 1 << 20;
-/// For a walk from header to header, which skips what lies between.
+/// For a walk from header to header, which skips what lies between where that takes less time than to read it.
 const HEADERS_AHEAD_BYTES: usize = 64 << 10;
+/// The same where a frame is longer than that.
+const HEADER_AHEAD_BYTES: usize = 4 << 10;
 
 /// One frame as it was found.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(crate) struct Scan<'a> {
     limit: u64,
     position: u64,
     tail: Tail,
+    /// Of the frame before.
+    last_len: usize,
     buffer: Vec<u8>,
     buffer_at: u64,
 }
@@ -66,6 +70,7 @@ impl<'a> Scan<'a> {
             limit,
             position: position.get(),
             tail,
+            last_len: 0,
             buffer: Vec::new(),
             buffer_at: 0,
         }
@@ -98,7 +103,11 @@ impl<'a> Scan<'a> {
 
     /// The header of the next frame, whose payload is not looked at; `None` at the limit.
     pub(crate) fn next_header(&mut self) -> Result<Option<FrameHeader>, ScanError> {
-        let Some((header, header_crc)) = self.header(HEADERS_AHEAD_BYTES)? else {
+        let ahead = match self.last_len {
+            ..=HEADERS_AHEAD_BYTES => HEADERS_AHEAD_BYTES,
+            _ => HEADER_AHEAD_BYTES,
+        };
+        let Some((header, header_crc)) = self.header(ahead)? else {
             return Ok(None);
         };
         self.step(&header, header_crc);
@@ -134,6 +143,7 @@ impl<'a> Scan<'a> {
     fn step(&mut self, header: &FrameHeader, header_crc: u32) {
         self.tail.advance(header, header_crc);
         self.position += header.frame_len();
+        self.last_len = usize::try_from(header.frame_len()).expect("frame lengths are bounded");
     }
 
     /// The payload of the frame that `next_frame` returned last.

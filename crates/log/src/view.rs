@@ -102,7 +102,8 @@ impl SegmentView {
 
     /// Takes note that this process has written bytes, which are in memory now.
     pub(crate) fn note_written(&self, bytes: Range<Position>) {
-        self.checked.add(bytes.start.get()..bytes.end.get());
+        let now = self.checked.now();
+        self.checked.add(bytes.start.get()..bytes.end.get(), now);
     }
 
     /// Lets readers go up to what is synced.

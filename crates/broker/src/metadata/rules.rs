@@ -7,8 +7,8 @@ use crate::metadata::command::TopicSettings;
 use crate::names::{check_labels, check_topic, invalid};
 use crate::{Error, Limits, Overflow, TopicChange, TopicInfo, TopicSpec};
 
-/// The active segment of a partition is read whole at each start: no larger one than a disk reads in a
-/// second or two.
+/// The headers of a partition's active segment are read at each start, and all of it where FLOOR is lost or frames are
+/// small: no larger one than a disk reads in a second or two.
 pub(crate) const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 /// A record's tag and length, which may grow with what the broker adds to it.
 const RECORD_PREFIX_GROWTH_BYTES: u64 = 2;

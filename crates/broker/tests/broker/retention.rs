@@ -78,6 +78,41 @@ fn a_partition_shrinks_to_its_size() {
 }
 
 #[test]
+fn a_topic_that_says_what_it_keeps_gets_segments_of_an_eighth_of_it() {
+    let machine = Machine::new(1);
+    let mut config = machine.config();
+    config.default_segment_bytes = 64 << 10;
+    let broker = machine.open_with(config).unwrap();
+    let segments_of = |name: &str, spec: TopicSpec| {
+        broker
+            .wait(broker.broker.create_topic(spec, false))
+            .unwrap();
+        for _ in 0..64 {
+            broker.put(name, 0, &"x".repeat(4000));
+        }
+        broker.broker.describe_topic(name).unwrap().1[0].segment_count
+    };
+    let all = segments_of("all", TopicSpec::new("all", 1));
+    let keeps = |name: &str, bytes| TopicSpec {
+        retention_bytes: Some(bytes),
+        ..TopicSpec::new(name, 1)
+    };
+    // Much is kept in segments as the broker is set up, less in smaller ones.
+    assert_eq!(segments_of("much", keeps("much", 8 << 20)), all);
+    let some = segments_of("some", keeps("some", 256 << 10));
+    assert!(
+        (2 * all - 1..=2 * all + 2).contains(&some),
+        "{some} of {all}"
+    );
+    // A capacity that is named is taken.
+    let named = TopicSpec {
+        segment_bytes: Some(64 << 10),
+        ..keeps("named", 256 << 10)
+    };
+    assert_eq!(segments_of("named", named), all);
+}
+
+#[test]
 fn a_reader_that_retention_has_overtaken_hears_so() {
     let spec = TopicSpec {
         retention_ms: Some(1),

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use flowstone_disk::File;
 use flowstone_format::{
-    FRAME_HEADER_LEN, FloorSlot, Manifest, PartitionId, Position, SegmentEntry, SegmentHeader,
+    FRAME_HEADER_LEN, FloorSlot, FrameHeader, Manifest, PartitionId, Position, SegmentEntry,
+    SegmentHeader,
 };
 
 use super::{Recovered, files, torn};
@@ -21,6 +22,8 @@ use crate::tail::Tail;
 use crate::view::SegmentView;
 
 const COPY_BYTES: u64 = 1 << 20;
+/// Of what FLOOR knows to be on disk the last so many bytes are checked whole at a start.
+const CHECKED_BELOW_FLOOR_BYTES: u64 = 64 << 20;
 
 /// What lies behind the last valid frame of an active segment.
 pub(crate) enum Ending {
@@ -53,9 +56,15 @@ pub(super) fn recover(
 
     let mut active = open(dir, &entry, config)?;
     let file = Arc::clone(&active.file);
-    let found = examine(&*file, entry.salt, tail, slot, |frame, _| {
-        active.note_frame(&frame.header);
-        producers.apply(&frame.header);
+    let found = walk_acknowledged(&*file, entry.salt, tail, slot, |header| {
+        active.note_frame(header);
+        producers.apply(header);
+    })
+    .and_then(|from| {
+        examine(&*file, entry.salt, from, slot, |frame, _| {
+            active.note_frame(&frame.header);
+            producers.apply(&frame.header);
+        })
     });
     let found = found.map_err(LogError::io("read", &active.path))?;
     let Found {
@@ -153,6 +162,7 @@ fn open(dir: &PartitionDir, entry: &SegmentEntry, config: &LogConfig) -> Result<
         file,
         path,
         capacity: header.capacity,
+        first_append_ms: None,
         staged_end: FIRST_FRAME,
         written_end: FIRST_FRAME,
         durable_end: FIRST_FRAME,
@@ -160,6 +170,46 @@ fn open(dir: &PartitionDir, entry: &SegmentEntry, config: &LogConfig) -> Result<
         reserved_end,
         view: Arc::new(SegmentView::new(dir, entry, config).with_capacity(header.capacity)),
         entry: entry.clone(),
+    })
+}
+
+/// A frame boundary in a segment, and the chain of frames up to there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) position: Position,
+    pub(crate) tail: Tail,
+}
+
+impl Place {
+    /// Before the first frame.
+    pub(crate) fn first(tail: Tail) -> Self {
+        Self {
+            position: FIRST_FRAME,
+            tail,
+        }
+    }
+}
+
+/// Walks from header to header through what FLOOR's slot knows to be on disk, but for the end of it, and answers with
+/// where that walk has come to. Payloads there are checked when they are read, as those of sealed segments are:
+/// otherwise a start would read up to a segment of each partition.
+fn walk_acknowledged(
+    file: &dyn File,
+    salt: u64,
+    tail: Tail,
+    slot: Option<&FloorSlot>,
+    mut on_header: impl FnMut(&FrameHeader),
+) -> io::Result<Place> {
+    let floor = slot.map_or(0, |slot| slot.position.get());
+    let limit = floor.saturating_sub(CHECKED_BELOW_FLOOR_BYTES);
+    let mut walk = Scan::new(file, salt, FIRST_FRAME, limit.min(file.len()?), tail);
+    // What is wrong is told by who examines the rest.
+    while let Ok(Some(header)) = walk.next_header() {
+        on_header(&header);
+    }
+    Ok(Place {
+        position: walk.position(),
+        tail: walk.tail(),
     })
 }
 
@@ -171,17 +221,17 @@ pub(crate) struct Found {
     pub(crate) floor: Position,
 }
 
-/// Walks through an active segment and judges its end. `slot` is FLOOR's of the segment's
+/// Walks through an active segment from a place on and judges its end. `slot` is FLOOR's of the segment's
 /// generation. `on_frame` gets every valid frame and its payload.
 pub(crate) fn examine(
     file: &dyn File,
     salt: u64,
-    tail: Tail,
+    from: Place,
     slot: Option<&FloorSlot>,
     mut on_frame: impl FnMut(&FrameAt, &[u8]),
 ) -> io::Result<Found> {
     let mut floor = slot.map_or(FIRST_FRAME, |slot| slot.position.max(FIRST_FRAME));
-    let mut walk = Scan::new(file, salt, FIRST_FRAME, file.len()?, tail);
+    let mut walk = Scan::new(file, salt, from.position, file.len()?, from.tail);
     let bad = loop {
         match walk.next_frame() {
             Ok(Some(frame)) => {

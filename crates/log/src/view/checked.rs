@@ -13,18 +13,39 @@ const RANGES_MAX: usize = 8;
 /// all: to bring it in makes the kernel read its neighbours, too, and from then on nobody can tell which of them
 /// had been gone.
 #[derive(Debug, Default)]
-pub(super) struct Checked(Mutex<Vec<Range<u64>>>);
+pub(super) struct Checked(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    ranges: Vec<Range<u64>>,
+    /// How often all was forgotten.
+    forgotten: u64,
+}
+
+/// A moment between two forgettings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moment(u64);
 
 impl Checked {
     /// Whether all of a range was added.
     pub(super) fn has(&self, range: &Range<u64>) -> bool {
         let whole = |known: &Range<u64>| known.start <= range.start && range.end <= known.end;
-        self.ranges().iter().any(whole)
+        self.known().ranges.iter().any(whole)
     }
 
-    /// Adds a range, which becomes one with those that it touches.
-    pub(super) fn add(&self, mut range: Range<u64>) {
-        let mut ranges = self.ranges();
+    /// To be asked before one looks whether the pages of a range are in memory.
+    pub(super) fn now(&self) -> Moment {
+        Moment(self.known().forgotten)
+    }
+
+    /// Adds a range whose pages were in memory at a moment, unless all was forgotten since. It becomes one with
+    /// those that it touches.
+    pub(super) fn add(&self, mut range: Range<u64>, moment: Moment) {
+        let mut known = self.known();
+        if moment != Moment(known.forgotten) {
+            return;
+        }
+        let ranges = &mut known.ranges;
         ranges.retain(|known| {
             let apart = known.end < range.start || range.end < known.start;
             if !apart {
@@ -40,12 +61,15 @@ impl Checked {
         ranges.push(range);
     }
 
-    /// Forgets all.
-    pub(super) fn forget(&self) {
-        self.ranges().clear();
+    /// Forgets all. Answers with the moment after.
+    pub(super) fn forget(&self) -> Moment {
+        let mut known = self.known();
+        known.ranges.clear();
+        known.forgotten += 1;
+        Moment(known.forgotten)
     }
 
-    fn ranges(&self) -> MutexGuard<'_, Vec<Range<u64>>> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         // Nothing panics halfway through a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -58,13 +82,13 @@ mod tests {
     #[test]
     fn ranges_that_touch_are_one() {
         let checked = Checked::default();
-        checked.add(10..20);
-        checked.add(30..40);
+        checked.add(10..20, checked.now());
+        checked.add(30..40, checked.now());
         assert!(!checked.has(&(10..40)));
-        checked.add(20..30);
+        checked.add(20..30, checked.now());
         assert!(checked.has(&(10..40)));
         assert!(!checked.has(&(9..11)) && !checked.has(&(39..41)));
-        assert_eq!(checked.ranges().len(), 1);
+        assert_eq!(checked.known().ranges.len(), 1);
     }
 
     #[test]
@@ -72,9 +96,9 @@ mod tests {
         let checked = Checked::default();
         let max = RANGES_MAX as u64;
         for n in 0..max {
-            checked.add(n * 100..n * 100 + 10 + n);
+            checked.add(n * 100..n * 100 + 10 + n, checked.now());
         }
-        checked.add(5000..5001);
+        checked.add(5000..5001, checked.now());
         assert!(!checked.has(&(0..10)), "the shortest made room");
         assert!(checked.has(&(5000..5001)), "for the newest");
         assert!((1..max).all(|n| checked.has(&(n * 100..n * 100 + 10 + n))));
@@ -83,8 +107,19 @@ mod tests {
     #[test]
     fn nothing_is_known_after_a_page_was_found_gone() {
         let checked = Checked::default();
-        checked.add(0..4096);
+        checked.add(0..4096, checked.now());
         checked.forget();
         assert!(!checked.has(&(0..1)));
+    }
+
+    #[test]
+    fn what_was_in_memory_before_a_page_was_found_gone_is_not_added() {
+        let checked = Checked::default();
+        let before = checked.now();
+        let after = checked.forget();
+        checked.add(0..4096, before);
+        assert!(!checked.has(&(0..1)));
+        checked.add(0..4096, after);
+        assert!(checked.has(&(0..4096)));
     }
 }

@@ -7,6 +7,7 @@ use flowstone_disk::Map;
 use flowstone_format::{FRAME_HEADER_LEN, FrameHeader, MAX_HEADER_LEN, Offset, Position};
 
 use super::SegmentView;
+use super::checked::Moment;
 use crate::error::ReadError;
 
 /// How much is faulted in at once beyond what was asked for.
@@ -21,6 +22,8 @@ pub(crate) struct Window<'a> {
     at: u64,
     /// What was brought in from `at` on.
     bytes: Bytes,
+    /// When they were looked for.
+    moment: Moment,
     /// Brings nothing in that is not in memory.
     resident_only: bool,
 }
@@ -32,6 +35,7 @@ impl<'a> Window<'a> {
             map,
             at,
             bytes: Bytes::new(),
+            moment: Moment::default(),
             resident_only: false,
         }
     }
@@ -69,10 +73,11 @@ impl<'a> Window<'a> {
         let left = self.view.end_position().saturating_sub(self.at);
         if (self.bytes.len() as u64) < len.min(left) {
             let end = self.at + left.min(len.max(READ_AHEAD_BYTES));
+            self.moment = self.view.checked.now();
             let resident = matches!(self.map.resident(self.at..end), Ok(true));
             if !resident {
                 // What is brought in now was not checked, nor what the kernel reads along with it.
-                self.view.checked.forget();
+                self.moment = self.view.checked.forget();
             }
             if !self.resident_only {
                 self.map
@@ -118,7 +123,7 @@ impl<'a> Window<'a> {
             header
                 .check_payload(&payload)
                 .map_err(|error| self.view.corrupt(offset, self.at, error.to_string()))?;
-            self.view.checked.add(frame);
+            self.view.checked.add(frame, self.moment);
         }
         Ok(payload)
     }

@@ -62,6 +62,59 @@ fn every_flipped_byte_below_the_floor_is_found_at_the_open() {
     assert_eq!(read_all(&rig.open_log()), written);
 }
 
+/// The last 64 MiB below the floor are checked whole at a start. Before that headers are, and payloads by whoever reads
+/// them, as those of sealed segments.
+#[test]
+fn a_flipped_byte_far_below_the_floor_is_found_by_who_reads_it() {
+    let mut rig = Rig::new(1);
+    rig.config.segment_bytes = 128 << 20;
+    let (mut log, floor) = rig.open().unwrap();
+    for n in 0..13u8 {
+        let records = vec![record(&vec![n + 1; 1_000_000], 0); 7];
+        rig.put(&mut log, &records).unwrap();
+    }
+    keep_floor(&log, &floor);
+    drop((log, floor));
+    let file = rig.segment_files().remove(0);
+    let flipped = |at: u64, was: u8| {
+        rig.overwrite(&file, at, &[was ^ 0x10]);
+        let log = rig.open_log();
+        rig.overwrite(&file, at, &[was]);
+        log.damage().map(|damage| damage.offset.get())
+    };
+    // A payload that is near, and one that is far.
+    let near = file_position_of_frame(&rig, 10) + 4096;
+    assert_eq!(flipped(near, 11), Some(70));
+    let far = file_position_of_frame(&rig, 1) + 4096;
+    rig.overwrite(&file, far, &[0xff]);
+    let log = rig.open_log();
+    assert_eq!(log.damage(), None);
+    let reader = log.reader();
+    let first = reader.read(Offset::new(0), &ReadLimit::default()).unwrap();
+    assert!(first.record_count > 0);
+    let second = reader.read(Offset::new(7), &ReadLimit::default());
+    assert!(matches!(second, Err(ReadError::Corrupt(_))), "{second:?}");
+    assert!(reader.is_offline());
+    drop((log, reader));
+    rig.overwrite(&file, far, &[2]);
+    // A header that is far.
+    let third = file_position_of_frame(&rig, 2);
+    let was = rig.bytes_of(&file)[usize::try_from(third).unwrap() + 30];
+    assert_eq!(flipped(third + 30, was), Some(14));
+}
+
+/// Where the frame begins that stands behind `n` others.
+fn file_position_of_frame(rig: &Rig, n: usize) -> u64 {
+    let file = rig.segment_files().remove(0);
+    let bytes = rig.bytes_of(&file);
+    let mut at = usize::try_from(SEGMENT_HEADER_LEN).unwrap();
+    for _ in 0..n {
+        let len = bytes[at + 12..at + 16].try_into().unwrap();
+        at += usize::try_from(u32::from_le_bytes(len)).unwrap();
+    }
+    at as u64
+}
+
 #[test]
 fn every_zeroed_sector_and_every_shorter_file_below_the_floor_is_found() {
     let rig = Rig::new(1);

@@ -114,7 +114,8 @@ fn a_segment_of_just_the_greatest_age_stays() {
         1
     );
     assert_eq!(strings(read_all(&log)), [(1, "new".into())]);
-    assert_eq!(log.reader().segment_count(), 1);
+    let segments = log.reader().segment_count();
+    assert_eq!(segments, 2, "the new record's was sealed, too");
 }
 
 #[test]
@@ -133,6 +134,47 @@ fn a_quiet_partition_is_emptied_by_age_and_goes_on_at_its_offset() {
     let mut log = rig.open_log();
     rig.put(&mut log, &values(["next"])).unwrap();
     assert_eq!(strings(read_all(&log)), [(5, "next".into())]);
+}
+
+#[test]
+fn a_trickle_of_records_is_kept_for_little_longer_than_its_age() {
+    const MAX_AGE_MS: i64 = 80_000;
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    let retention = Retention {
+        max_age_ms: Some(MAX_AGE_MS),
+        ..Retention::default()
+    };
+    for second in 0..300 {
+        let now = START_MS + second * 1000;
+        rig.clock.set(now);
+        rig.put(&mut log, &values(["drip"])).unwrap();
+        log.retain(now, retention).unwrap();
+        let oldest = log.log_start_offset().get();
+        let age = now - (START_MS + i64::try_from(oldest).unwrap() * 1000);
+        // A segment holds records of an eighth of the age, and of the second in which it is found to.
+        assert!(age <= MAX_AGE_MS + MAX_AGE_MS / 8 + 2000, "{age}");
+        assert!(age >= MAX_AGE_MS.min(second * 1000), "{age}");
+    }
+    let segments = log.reader().segment_count();
+    assert!((8..=10).contains(&segments), "{segments}");
+}
+
+#[test]
+fn a_recovered_segment_is_sealed_at_its_age() {
+    let rig = Rig::new(1);
+    let mut log = rig.open_log();
+    rig.put(&mut log, &values(["drip"])).unwrap();
+    drop(log);
+    let mut log = rig.open_log();
+    let retention = Retention {
+        max_age_ms: Some(80_000),
+        ..Retention::default()
+    };
+    log.retain(START_MS + 10_000, retention).unwrap();
+    assert_eq!(log.reader().segment_count(), 1);
+    log.retain(START_MS + 10_001, retention).unwrap();
+    assert_eq!(log.reader().segment_count(), 2);
 }
 
 #[test]

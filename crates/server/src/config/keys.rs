@@ -225,9 +225,10 @@ pub(super) const KEYS: &[Key] = &[
         MIB,
         KIB * MIB,
         default_segment_bytes,
-        "Capacity of a segment file where the topic names none. Retention removes whole segments, so small \
-         ones keep closer to it, and the last of each partition is read at a start; each is one memory map and \
-         two files."
+        "Capacity of a segment file where the topic names none; where it names `retention_bytes`, an eighth of \
+         those at most. Appends wait while a full segment is synced, so with acks before the sync this is how far they run \
+         ahead of the disk. Retention removes whole segments, and the last of each partition is read at a start; each is one \
+         memory map and two files."
     ),
     number!(
         "storage",

@@ -72,7 +72,7 @@ pub(super) struct SettingArgs {
     #[arg(long, env = "FLOWSTONE_OVERFLOW", value_enum)]
     overflow: Option<OverflowArg>,
 
-    /// How large a segment file grows; none: as the broker is set up
+    /// How large a segment file grows; none: as the broker is set up, or an eighth of --retention-bytes
     #[arg(long, env = "FLOWSTONE_SEGMENT_BYTES", value_name = "SIZE", value_parser = parse_size_setting)]
     segment_bytes: Option<Setting<i64>>,
 
