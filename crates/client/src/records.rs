@@ -8,10 +8,15 @@ use std::fmt;
 use bytes::{BufMut, Bytes, BytesMut};
 use flowstone_proto::v1 as proto;
 use prost::Message;
-use prost::encoding::{DecodeContext, decode_key, decode_varint, encode_varint, skip_field};
+use prost::encoding::encode_varint;
 
+mod ending;
 #[cfg(test)]
 mod tests;
+mod unread;
+
+use ending::Ending;
+use unread::Unread;
 
 /// Begins a record in a run: field 1, length-delimited.
 pub(crate) const ENTRY: u8 = 0x0a;
@@ -59,12 +64,15 @@ impl Records {
     /// them. None: one of them is malformed, as only prost reads it, or not whole within a piece.
     pub(crate) fn at_the_front(pieces: &[Bytes]) -> Option<(Self, Bytes)> {
         let mut records = Self::default();
+        let mut ending = Ending::default();
         for (index, piece) in pieces.iter().enumerate() {
             let mut unread = Unread::new(piece);
             while unread.begins_with(ENTRY) {
-                let record = RecordRef::take(&mut unread)?;
-                let mut headers = record.headers.into_iter();
-                while headers.take_next()?.is_some() {}
+                let record = RecordRef::take(&mut unread, &mut ending)?;
+                if !record.headers.is_empty() {
+                    let mut headers = record.headers.into_iter();
+                    while headers.take_next()?.is_some() {}
+                }
                 records.len += 1;
             }
             let at = unread.at;
@@ -98,6 +106,7 @@ impl Records {
     pub fn iter(&self) -> RecordsIter<'_> {
         RecordsIter {
             unread: Unread::new(&[]),
+            ending: Ending::default(),
             runs: self.runs.iter(),
             left: self.len,
         }
@@ -149,6 +158,8 @@ impl fmt::Debug for Records {
 #[derive(Clone, Debug)]
 pub struct RecordsIter<'a> {
     unread: Unread<'a>,
+    /// Of the record before.
+    ending: Ending,
     /// Behind it.
     runs: std::slice::Iter<'a, Bytes>,
     left: usize,
@@ -163,7 +174,8 @@ impl<'a> Iterator for RecordsIter<'a> {
         while self.unread.at == self.unread.bytes.len() {
             self.unread = Unread::new(self.runs.next()?);
         }
-        Some(RecordRef::take(&mut self.unread).expect(CHECKED))
+        let record = RecordRef::take(&mut self.unread, &mut self.ending);
+        Some(record.expect(CHECKED))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -215,14 +227,14 @@ impl<'a> RecordRef<'a> {
     /// Takes `0A len Record` and reads all fields, headers as bytes still. None: it is malformed, or as only prost reads
     /// it.
     #[inline(always)]
-    fn take(unread: &mut Unread<'a>) -> Option<Self> {
+    fn take(unread: &mut Unread<'a>, ending: &mut Ending) -> Option<Self> {
         unread.at += 1;
         let len = usize::try_from(unread.varint()?).ok()?;
         let end = unread.at.checked_add(len)?;
         let body = *unread;
         unread.at = end;
         let mut record = Self::default();
-        if record.read_in_order(body) == Some(end) {
+        if record.read_in_order(body, end, ending) == Some(end) {
             return Some(record);
         }
         // Copied one by one, so that what nobody looks at need not be put together above.
@@ -237,10 +249,15 @@ impl<'a> RecordRef<'a> {
         Some(record)
     }
 
-    /// Reads fields as they are usually written, one time each, and answers with where they end. It does not know where the
-    /// record does, and may have read on.
+    /// Reads fields as they are usually written, one time each, and answers with where they end: that may be behind
+    /// the record's end. `ending` is that of the record before, and then of this one.
     #[inline(always)]
-    fn read_in_order(&mut self, mut unread: Unread<'a>) -> Option<usize> {
+    fn read_in_order(
+        &mut self,
+        mut unread: Unread<'a>,
+        end: usize,
+        ending: &mut Ending,
+    ) -> Option<usize> {
         if unread.begins_with(tag::KEY) {
             unread.at += 1;
             self.key = Some(unread.delimited()?);
@@ -257,6 +274,23 @@ impl<'a> RecordRef<'a> {
             }
             self.headers.fields = &unread.bytes[first..unread.at];
         }
+        if let Some((timestamp_ms, offset)) = ending.read(unread, end) {
+            self.timestamp_ms = timestamp_ms;
+            self.offset = offset;
+            return Some(end);
+        }
+        self.read_ending(unread, end, ending)
+    }
+
+    /// The fields behind the headers.
+    #[inline(never)]
+    fn read_ending(
+        &mut self,
+        mut unread: Unread<'a>,
+        end: usize,
+        ending: &mut Ending,
+    ) -> Option<usize> {
+        *ending = Ending::of(unread.bytes.get(unread.at..end)?).unwrap_or_default();
         if unread.begins_with(tag::TIMESTAMP_MS) {
             unread.at += 1;
             self.timestamp_ms = unread.varint()? as i64;
@@ -395,90 +429,4 @@ impl<'a> HeaderRef<'a> {
         }
         Some(header)
     }
-}
-
-/// Bytes, and how far they are read. What reads a record is inlined into whoever walks, wanted or not: then
-/// fields that nobody looks at need not be put together, which is a third of the time.
-#[derive(Clone, Copy, Debug)]
-struct Unread<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Unread<'a> {
-    fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
-    }
-
-    fn begins_with(&self, tag: u8) -> bool {
-        self.bytes.get(self.at) == Some(&tag)
-    }
-
-    #[inline(always)]
-    fn delimited(&mut self) -> Option<&'a [u8]> {
-        let len = usize::try_from(self.varint()?).ok()?;
-        let end = self.at.checked_add(len)?;
-        let bytes = self.bytes.get(self.at..end)?;
-        self.at = end;
-        Some(bytes)
-    }
-
-    #[inline(always)]
-    fn varint(&mut self) -> Option<u64> {
-        let first = *self.bytes.get(self.at)?;
-        if first < 0x80 {
-            self.at += 1;
-            return Some(first.into());
-        }
-        self.long_varint()
-    }
-
-    /// Times and offsets: eight bytes at once, whose groups of seven bits are then pushed together in pairs.
-    #[inline(always)]
-    fn long_varint(&mut self) -> Option<u64> {
-        let Some(&word) = self.bytes[self.at..].first_chunk() else {
-            return self.any_varint();
-        };
-        let word = u64::from_le_bytes(word);
-        let ends = !word & 0x8080_8080_8080_8080;
-        if ends == 0 {
-            return self.any_varint();
-        }
-        // The place of the highest bit of the last byte.
-        let last = ends.trailing_zeros();
-        let word = word & (u64::MAX >> (63 - last)) & 0x7f7f_7f7f_7f7f_7f7f;
-        let word = word & 0x007f_007f_007f_007f | (word & 0x7f00_7f00_7f00_7f00) >> 1;
-        let word = word & 0x0000_3fff_0000_3fff | (word & 0x3fff_0000_3fff_0000) >> 2;
-        self.at += last as usize / 8 + 1;
-        Some(word & 0x0fff_ffff | (word & 0x0fff_ffff_0000_0000) >> 4)
-    }
-
-    #[inline(always)]
-    fn any_varint(&mut self) -> Option<u64> {
-        let (number, bytes) = any_varint(&self.bytes[self.at..])?;
-        self.at += bytes;
-        Some(number)
-    }
-
-    /// A later broker may send fields that this client does not know, but none of these with another wire
-    /// type. A known one with a tag that is longer than it need be is left to prost, too.
-    #[cold]
-    fn skip_unknown(&mut self, field: usize, known: &[u32]) -> Option<()> {
-        let mut unread = &self.bytes[field..];
-        let (number, wire_type) = decode_key(&mut unread).ok()?;
-        if known.contains(&number) {
-            return None;
-        }
-        skip_field(wire_type, number, &mut unread, DecodeContext::default()).ok()?;
-        self.at = self.bytes.len() - unread.len();
-        Some(())
-    }
-}
-
-/// A varint of any length, and of how many bytes it is.
-#[cold]
-fn any_varint(bytes: &[u8]) -> Option<(u64, usize)> {
-    let mut unread = bytes;
-    let number = decode_varint(&mut unread).ok()?;
-    Some((number, bytes.len() - unread.len()))
 }
