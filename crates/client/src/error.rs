@@ -54,8 +54,12 @@ const TRAILER_PREFIX: &str = "flowstone-";
 
 /// A failed call, or a failure that this client found by itself.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct Error {
+#[error("{}", .0.message)]
+pub struct Error(Box<Told>);
+
+/// Apart, so that an answer that is no error has few bytes to move.
+#[derive(Clone, Debug)]
+struct Told {
     code: Code,
     reason: Option<String>,
     message: String,
@@ -65,24 +69,24 @@ pub struct Error {
 
 impl Error {
     pub(crate) fn local(code: Code, reason: Option<&str>, message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Told {
             code,
             reason: reason.map(str::to_owned),
             message: message.into(),
             metadata: BTreeMap::new(),
             retry_after: None,
-        }
+        }))
     }
 
     #[cfg(test)]
     pub(crate) fn with_retry_after(mut self, retry_after: Duration) -> Self {
-        self.retry_after = Some(retry_after);
+        self.0.retry_after = Some(retry_after);
         self
     }
 
     #[must_use]
     pub(crate) fn with_metadata(mut self, key: &str, value: impl ToString) -> Self {
-        self.metadata.insert(key.to_owned(), value.to_string());
+        self.0.metadata.insert(key.to_owned(), value.to_string());
         self
     }
 
@@ -92,20 +96,20 @@ impl Error {
         let mut error = Self::local(status.code(), None, describe(status));
         let details = status.get_error_details();
         if let Some(info) = details.error_info().filter(|info| info.domain == DOMAIN) {
-            error.reason = Some(info.reason.clone());
-            error.metadata.extend(info.metadata.clone());
+            error.0.reason = Some(info.reason.clone());
+            error.0.metadata.extend(info.metadata.clone());
         }
-        error.retry_after = details.retry_info().and_then(|info| info.retry_delay);
+        error.0.retry_after = details.retry_info().and_then(|info| info.retry_delay);
         error.fill_from_trailers(status.metadata());
         error
     }
 
     fn fill_from_trailers(&mut self, trailers: &MetadataMap) {
-        if self.reason.is_none() {
-            self.reason = text(trailers, REASON_TRAILER).map(str::to_owned);
+        if self.0.reason.is_none() {
+            self.0.reason = text(trailers, REASON_TRAILER).map(str::to_owned);
         }
-        if self.retry_after.is_none() {
-            self.retry_after = text(trailers, RETRY_TRAILER)
+        if self.0.retry_after.is_none() {
+            self.0.retry_after = text(trailers, RETRY_TRAILER)
                 .and_then(|ms| ms.parse().ok())
                 .map(Duration::from_millis);
         }
@@ -122,16 +126,16 @@ impl Error {
             // Trailer names use dashes where the metadata of the details may use underscores.
             let told = [key.to_owned(), key.replace('-', "_")]
                 .iter()
-                .any(|key| self.metadata.contains_key(key));
+                .any(|key| self.0.metadata.contains_key(key));
             if let (false, Ok(value)) = (told, value.to_str()) {
-                self.metadata.insert(key.to_owned(), value.to_owned());
+                self.0.metadata.insert(key.to_owned(), value.to_owned());
             }
         }
     }
 
     /// What a stream told about one of its requests or partitions.
     pub(crate) fn from_error_status(status: ErrorStatus) -> Self {
-        Self {
+        Self(Box::new(Told {
             code: Code::from_i32(status.code),
             reason: Some(status.reason).filter(|reason| !reason.is_empty()),
             message: status.message,
@@ -139,18 +143,18 @@ impl Error {
             retry_after: status
                 .retry_delay
                 .and_then(|delay| Duration::try_from(delay).ok()),
-        }
+        }))
     }
 
     /// The gRPC status code.
     pub fn code(&self) -> Code {
-        self.code
+        self.0.code
     }
 
     /// One of Flowstone's documented reasons, such as `TOPIC_NOT_FOUND`; none when the failure
     /// did not come from a broker.
     pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
+        self.0.reason.as_deref()
     }
 
     /// Whether the reason is this one.
@@ -160,25 +164,25 @@ impl Error {
 
     /// What went wrong, for people.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     /// The facts of the failure, such as `high-watermark`, `field` or `limit`.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
-        &self.metadata
+        &self.0.metadata
     }
 
     /// How long the broker asks to wait before the same request comes again.
     pub fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+        self.0.retry_after
     }
 
     /// Whether the same request may be sent again, unchanged and after a pause. For a produce
     /// call this says nothing about whether its records have been appended already.
     pub fn is_retryable(&self) -> bool {
-        match self.code {
+        match self.0.code {
             Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => true,
-            Code::Unknown | Code::Internal | Code::Cancelled => self.reason.is_none(),
+            Code::Unknown | Code::Internal | Code::Cancelled => self.0.reason.is_none(),
             _ => false,
         }
     }

@@ -22,7 +22,7 @@ pub use delivery::{Appended, Delivery};
 use driver::{Driver, Identity, Repeat, RequestShape};
 use lanes::Lanes;
 pub use queue::ProducerTotals;
-use queue::{Bounds, Queue};
+use queue::{Bounds, Pushed, Queue};
 
 use crate::{Client, Error, Result, reason};
 
@@ -319,13 +319,21 @@ impl Producer {
     /// `RECORD_TOO_LARGE` for a record that the broker would refuse. Nothing was sent then, and
     /// the producer goes on.
     pub async fn send(&self, record: impl Borrow<proto::Record>) -> Result<Delivery> {
-        let entry = Entry::new(record.borrow());
+        // Nearly always, and without a future that has to be set up.
+        match self.push_now(record.borrow())? {
+            Pushed::Yes(delivery) => Ok(delivery),
+            not_yet => self.queue.push(Entry::new(record.borrow()), not_yet).await,
+        }
+    }
+
+    fn push_now(&self, record: &proto::Record) -> Result<Pushed> {
+        let entry = Entry::new(record);
         let bounds = self.queue.bounds();
         if entry.body_bytes > bounds.record_bytes_max || entry.len() > bounds.run_bytes_max {
             let limit = bounds.record_bytes_max.min(bounds.run_bytes_max);
             return Err(self.too_large(entry.body_bytes, limit));
         }
-        self.queue.push(entry).await
+        self.queue.push_now(&entry, false)
     }
 
     /// Sends what is waiting and waits until everything sent so far is answered.

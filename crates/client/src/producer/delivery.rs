@@ -26,9 +26,11 @@ pub struct Delivery {
     outcome: Arc<Outcome>,
     /// Of the record in its batch.
     index: u32,
-    /// Which of the outcome's wakers is this one's.
-    waker: Option<usize>,
+    /// Which of the outcome's wakers is this one's; [`NO_WAKER`]: none yet.
+    waker: u32,
 }
+
+const NO_WAKER: u32 = u32::MAX;
 
 impl Delivery {
     /// Whether both records travel in one request, and so are answered at the same moment.
@@ -66,7 +68,7 @@ struct Outcome {
 
 impl Outcome {
     /// The answer; if there is none yet, the waker is told of it later.
-    fn look(&self, place: &mut Option<usize>, waker: &Waker) -> Option<&Result<Placement>> {
+    fn look(&self, place: &mut u32, waker: &Waker) -> Option<&Result<Placement>> {
         if let Some(answer) = self.answer.get() {
             return Some(answer);
         }
@@ -75,12 +77,12 @@ impl Outcome {
         if let Some(answer) = self.answer.get() {
             return Some(answer);
         }
-        match *place {
-            Some(place) => wakers[place].clone_from(waker),
-            None => {
-                *place = Some(wakers.len());
-                wakers.push(waker.clone());
-            }
+        if *place == NO_WAKER {
+            // A batch has fewer records than that.
+            *place = u32::try_from(wakers.len()).expect("one for each record of a batch at most");
+            wakers.push(waker.clone());
+        } else {
+            wakers[*place as usize].clone_from(waker);
         }
         None
     }
@@ -107,7 +109,7 @@ impl Promise {
         Delivery {
             outcome: Arc::clone(&self.0),
             index,
-            waker: None,
+            waker: NO_WAKER,
         }
     }
 

@@ -65,7 +65,8 @@ struct State {
 }
 
 /// What became of a record that was to be added at once.
-enum Pushed {
+#[derive(Debug)]
+pub(super) enum Pushed {
     Yes(Delivery),
     /// It is the driver's turn.
     NotYet,
@@ -130,20 +131,22 @@ impl Queue {
         &self.bounds
     }
 
-    /// Adds a record once there is room for it. Records that wait are taken in the order in which they
-    /// came, so that a large one is not left behind. Cancelling it takes nothing.
-    pub(super) async fn push(&self, entry: Entry<'_>) -> Result<Delivery> {
+    /// Adds a record that was not taken at once, when it is its turn and there is room for it. Records that wait are
+    /// taken in the order in which they came, so that a large one is not left behind. Cancelling it takes
+    /// nothing.
+    pub(super) async fn push(&self, entry: Entry<'_>, mut pushed: Pushed) -> Result<Delivery> {
         loop {
-            match self.push_now(entry, false)? {
+            match pushed {
                 Pushed::Yes(delivery) => return Ok(delivery),
                 Pushed::NotYet => tokio::task::yield_now().await,
                 Pushed::NoRoom => break,
             }
+            pushed = self.push_now(&entry, false)?;
         }
         let _waiting = Waiting::begin(self);
         let _turn = self.turn.lock().await;
         loop {
-            if let Pushed::Yes(delivery) = self.push_now(entry, true)? {
+            if let Pushed::Yes(delivery) = self.push_now(&entry, true)? {
                 return Ok(delivery);
             }
             self.freed.notified().await;
@@ -151,7 +154,7 @@ impl Queue {
     }
 
     /// Adds a record if there is room for it, and nobody waits whose turn is before.
-    fn push_now(&self, entry: Entry<'_>, has_turn: bool) -> Result<Pushed> {
+    pub(super) fn push_now(&self, entry: &Entry<'_>, has_turn: bool) -> Result<Pushed> {
         let mut state = self.lock();
         if state.ended {
             return Err(not_sent());
@@ -199,7 +202,7 @@ impl Queue {
             *state.lanes.batch(lane) = Some(batch);
         }
         let open = state.lanes.batch(lane).as_mut().expect("it was opened");
-        let delivery = open.push(&entry, room);
+        let delivery = open.push(entry, room);
         if full(open, 1) {
             state.seal(lane);
             filled = true;

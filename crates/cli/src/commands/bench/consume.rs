@@ -117,7 +117,7 @@ async fn measure(
 
 /// Bytes of key and value, of a record that is read whole, as a consumer would that uses all of it.
 fn size(record: RecordRef<'_>) -> u64 {
-    let record = black_box(record);
+    let record = black_box(&record);
     let len = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
     (len(record.key) + len(record.value)) as u64
 }
