@@ -134,6 +134,12 @@ impl Partition {
         self.label.internal
     }
 
+    /// Whether its next append is the one that makes its files.
+    pub(crate) fn has_no_segment(&self) -> bool {
+        let empty = |reader: &LogReader| reader.segment_count() == 0;
+        !self.is_internal() && self.reader.as_ref().is_some_and(empty)
+    }
+
     /// Why nothing can be appended, if so.
     pub(crate) fn refusal(&self) -> Option<Error> {
         let damage = || self.reader.as_ref()?.damage();

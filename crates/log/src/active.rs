@@ -86,6 +86,33 @@ impl Active {
         tail: &Tail,
         config: &LogConfig,
     ) -> Result<Self, LogError> {
+        let new = Self::create_ahead(env, dir, begin, tail, config)?;
+        let synced = new.file.sync_all().map_err(LogError::io("sync", &new.path));
+        let synced = synced.and_then(|()| {
+            dir.disk
+                .sync_dir(&dir.path)
+                .map_err(LogError::io("sync", &dir.path))
+        });
+        if let Err(error) = synced {
+            new.discard(dir);
+            return Err(error);
+        }
+        Ok(new)
+    }
+
+    /// Removes the file of a segment that nothing refers to; should that fail, the next open moves it aside.
+    pub(crate) fn discard(&self, dir: &PartitionDir) {
+        let _ = dir.disk.remove_file(&self.path);
+    }
+
+    /// Makes a new segment file, and syncs neither it nor its name. A failure leaves nothing behind.
+    pub(crate) fn create_ahead(
+        env: &Env,
+        dir: &PartitionDir,
+        begin: &Begin,
+        tail: &Tail,
+        config: &LogConfig,
+    ) -> Result<Self, LogError> {
         let header = SegmentHeader {
             partition: begin.partition,
             id: begin.id,
@@ -106,12 +133,6 @@ impl Active {
             .and_then(|()| {
                 file.write_all_at(&bytes, 0)
                     .map_err(LogError::io("write", &path))
-            })
-            .and_then(|()| file.sync_all().map_err(LogError::io("sync", &path)))
-            .and_then(|()| {
-                dir.disk
-                    .sync_dir(&dir.path)
-                    .map_err(LogError::io("sync", &dir.path))
             });
         if let Err(error) = made {
             // Nothing refers to the file yet; should the removal fail, the next open moves it aside.

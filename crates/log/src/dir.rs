@@ -109,17 +109,38 @@ impl PartitionDir {
     /// rename a failure leaves the old one; behind it, what is on disk is unknown.
     pub(crate) fn write_manifest(&self, manifest: &Manifest) -> Result<(), LogError> {
         let temp = self.path.join(MANIFEST_TEMP_NAME);
-        let target = self.manifest_path();
         self.remove_if_there(&temp)?;
         self.write_new_file(&temp, &manifest.encode())?;
-        if let Err(error) = self.disk.rename(&temp, &target) {
-            // The error that counts is the rename's; a temporary file left behind is removed next time.
-            let _ = self.disk.remove_file(&temp);
-            return Err(LogError::io("rename to", &target)(error));
-        }
+        self.name_manifest()?;
         self.disk
             .sync_dir(&self.path)
             .map_err(LogError::sync(&self.path))
+    }
+
+    /// Writes the temporary file of a MANIFEST, and syncs nothing.
+    pub(crate) fn write_manifest_ahead(&self, manifest: &Manifest) -> Result<(), LogError> {
+        let temp = self.path.join(MANIFEST_TEMP_NAME);
+        self.remove_if_there(&temp)?;
+        let file = self
+            .disk
+            .open(&temp, OpenMode::CreateNew)
+            .map_err(LogError::io("create", &temp))?;
+        let written = file.write_all_at(&manifest.encode(), 0);
+        if written.is_err() {
+            let _ = self.disk.remove_file(&temp);
+        }
+        written.map_err(LogError::io("write", &temp))
+    }
+
+    /// Lets the temporary file take the MANIFEST's place, and syncs nothing.
+    pub(crate) fn name_manifest(&self) -> Result<(), LogError> {
+        let temp = self.path.join(MANIFEST_TEMP_NAME);
+        let target = self.manifest_path();
+        self.disk.rename(&temp, &target).map_err(|error| {
+            // The error that counts is the rename's; a temporary file left behind is removed next time.
+            let _ = self.disk.remove_file(&temp);
+            LogError::io("rename to", &target)(error)
+        })
     }
 
     /// Puts a copy of a file's bytes aside, durably, before the file is replaced.

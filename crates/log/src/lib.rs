@@ -30,5 +30,6 @@ pub use open_segments::OpenSegments;
 pub use producers::{ProducerBatch, ProducerBudget};
 pub use reader::{LogReader, ReadBatch, ReadLimit};
 pub use retain::{MakeRoom, Retained, Retention};
+pub use roll::begin_first_segments;
 pub use scrub::{Checked, SealedSegment};
 pub use syncs::Unsynced;

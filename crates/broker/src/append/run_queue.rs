@@ -9,6 +9,9 @@ use crate::append::sync::sync_all_min;
 use crate::append::unanswered::Waiting;
 use crate::partition::Partition;
 
+/// So many first segments are begun together at most: each keeps a file open until it is synced.
+const FIRST_SEGMENTS_MAX: usize = 128;
+
 /// Hands each partition to at most one worker that writes and to one that syncs at a time.
 #[derive(Debug)]
 pub(crate) struct RunQueue {
@@ -35,6 +38,8 @@ struct State {
 pub(crate) enum Work {
     /// Writes what is queued for a partition.
     Write(Arc<Partition>),
+    /// The same for many that have no segment yet, whose first are begun together.
+    WriteFirst(Vec<Arc<Partition>>),
     /// Syncs what was written to partitions.
     Sync(Vec<Arc<Partition>>),
 }
@@ -49,7 +54,7 @@ impl State {
     fn pick(&mut self, inline: bool) -> Option<Work> {
         let sync_first = self.syncing == 0 && self.flip();
         if self.to_sync.is_empty() || !(sync_first || self.to_write.is_empty()) {
-            return self.to_write.pop_front().map(Work::Write);
+            return self.pick_write(inline);
         }
         self.syncing += 1;
         let count = match self.to_sync.len() {
@@ -57,6 +62,25 @@ impl State {
             _ => 1,
         };
         Some(Work::Sync(self.to_sync.drain(..count).collect()))
+    }
+
+    fn pick_write(&mut self, inline: bool) -> Option<Work> {
+        let next = self.to_write.front()?;
+        let is_new = |partition: &Arc<Partition>| partition.has_no_segment();
+        if !is_new(next)
+            || self.to_write.iter().filter(|it| is_new(it)).count() < sync_all_min(inline)
+        {
+            return self.to_write.pop_front().map(Work::Write);
+        }
+        let mut first = Vec::new();
+        self.to_write.retain(|partition| {
+            let taken = first.len() < FIRST_SEGMENTS_MAX && is_new(partition);
+            if taken {
+                first.push(Arc::clone(partition));
+            }
+            !taken
+        });
+        Some(Work::WriteFirst(first))
     }
 
     /// The next toss of the coin (xorshift, G. Marsaglia, 2003); true where there is none.

@@ -32,20 +32,50 @@ pub(crate) fn work_once(core: &Core) -> bool {
 
 fn do_work(core: &Core, work: Work) {
     match work {
-        Work::Write(partition) => {
-            let jobs = partition
-                .queue()
-                .take_group(MAX_GROUP_BYTES, MAX_GROUP_REQUESTS);
-            if core.is_dead() {
-                for job in jobs {
-                    job.refuse(Error::ShuttingDown);
-                }
-            } else {
-                append_group(core, &partition, jobs);
+        Work::Write(partition) => write_queued(core, partition),
+        Work::WriteFirst(partitions) => {
+            begin_first_segments(core, &partitions);
+            for partition in partitions {
+                write_queued(core, partition);
             }
-            core.appends.give_back(partition);
         }
         Work::Sync(partitions) => sync(core, partitions),
+    }
+}
+
+fn write_queued(core: &Core, partition: Arc<Partition>) {
+    let jobs = partition
+        .queue()
+        .take_group(MAX_GROUP_BYTES, MAX_GROUP_REQUESTS);
+    if core.is_dead() {
+        for job in jobs {
+            job.refuse(Error::ShuttingDown);
+        }
+    } else {
+        append_group(core, &partition, jobs);
+    }
+    core.appends.give_back(partition);
+}
+
+/// Begins the first segments of partitions together, where that is possible. Whatever is in the way is told to those
+/// who append. Nobody else holds more than one log.
+fn begin_first_segments(core: &Core, partitions: &[Arc<Partition>]) {
+    let mut guards: Vec<_> = partitions.iter().map(|it| (it, it.log())).collect();
+    // With the logs in hand, as everybody takes these two.
+    let Ok(admitted) = core.reserve.admit_records() else {
+        return;
+    };
+    let logs = guards.iter_mut().filter_map(|(partition, guard)| {
+        let takes_any = !core.is_dead() && partition.refusal().is_none();
+        let log = guard.as_mut().filter(|_| takes_any)?;
+        log.set_config(partition.log_config());
+        Some(log)
+    });
+    let begun = flowstone_log::begin_first_segments(logs);
+    drop(guards);
+    drop(admitted);
+    if let Err(error) = begun {
+        core.die(&error.to_string());
     }
 }
 

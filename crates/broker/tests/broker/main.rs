@@ -6,6 +6,7 @@
 mod clocks;
 mod damage;
 mod failure;
+mod first_segments;
 mod full_disk;
 mod golden;
 mod group_admin;
