@@ -54,8 +54,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "segment-header-is-not-synced",
         file: "crates/log/src/active.rs",
-        from: ".and_then(|()| file.sync_all().map_err(LogError::io(\"sync\", &path)))",
-        to: "",
+        from: "let synced = new.file.sync_all().map_err(LogError::io(\"sync\", &new.path));",
+        to: "let synced = Ok::<(), LogError>(());",
         packages: LOG,
     },
     Bug {
@@ -70,6 +70,27 @@ pub(crate) const BUGS: &[Bug] = &[
         file: "crates/log/src/roll.rs",
         from: "    pub(crate) fn begin_segment(&mut self) -> Result<(), LogError> {\n        self.sync()?;",
         to: "    pub(crate) fn begin_segment(&mut self) -> Result<(), LogError> {\n        self.write()?;",
+        packages: LOG,
+    },
+    Bug {
+        name: "first-segments-are-named-before-their-sync",
+        file: "crates/log/src/roll.rs",
+        from: "    sync_all()?;\n    let mut named",
+        to: "    let mut named",
+        packages: BROKER,
+    },
+    Bug {
+        name: "names-of-first-segments-are-not-synced",
+        file: "crates/log/src/roll.rs",
+        from: "    sync_all()?;\n    for First",
+        to: "    for First",
+        packages: BROKER,
+    },
+    Bug {
+        name: "no-payload-below-the-floor-is-checked",
+        file: "crates/log/src/recover/active.rs",
+        from: "let limit = floor.saturating_sub(CHECKED_BELOW_FLOOR_BYTES);",
+        to: "let limit = floor.saturating_sub(CHECKED_BELOW_FLOOR_BYTES & 0);",
         packages: LOG,
     },
     Bug {
@@ -131,7 +152,7 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "what-was-gone-counts-as-checked",
         file: "crates/log/src/view/window.rs",
-        from: "                self.view.checked.forget();",
+        from: "self.moment = self.view.checked.forget();",
         to: "",
         packages: LOG,
     },

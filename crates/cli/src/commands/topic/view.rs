@@ -122,7 +122,11 @@ pub(super) fn print_description(topic: &Topic, partitions: &[PartitionInfo]) -> 
         ("retention", show_retention(topic)),
         (
             "segments",
-            topic.segment_bytes.map_or_else(default, show_signed_size),
+            match (topic.segment_bytes, topic.retention_bytes) {
+                (Some(bytes), _) => show_signed_size(bytes),
+                (None, Some(_)) => "an eighth of that, or as the broker is set up".to_owned(),
+                (None, None) => default(),
+            },
         ),
         (
             "largest record",
