@@ -376,15 +376,35 @@ impl Partition {
 /// of it ahead.
 const INTERNAL_RESERVE_BYTES: u64 = 256 << 10;
 
+/// The index of a segment has about so many entries at most, of 24 bytes: it is in memory for as long as the segment is
+/// active.
+const INDEX_ENTRIES_MAX: u64 = 8_192;
+
 fn log_config(id: PartitionId, segment_bytes: u64) -> LogConfig {
     let default = LogConfig::default();
     LogConfig {
         segment_bytes,
+        index_interval_bytes: default
+            .index_interval_bytes
+            .max(segment_bytes / INDEX_ENTRIES_MAX),
         max_reserve_bytes: if id.get() < FIRST_TOPIC_PARTITION {
             INTERNAL_RESERVE_BYTES
         } else {
             default.max_reserve_bytes
         },
         ..default
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_segments_have_no_larger_index() {
+        let interval_of = |bytes| log_config(PartitionId::new(99), bytes).index_interval_bytes;
+        assert_eq!(interval_of(1 << 20), 32 << 10);
+        assert_eq!(interval_of(256 << 20), 32 << 10);
+        assert_eq!(interval_of(1 << 30), 128 << 10);
     }
 }
