@@ -18,6 +18,7 @@ mod roll;
 mod scan;
 mod scrub;
 mod shared;
+mod spare;
 mod syncs;
 mod tail;
 mod view;

@@ -20,6 +20,7 @@ use crate::producers::{ProducerBatch, ProducerBudget, ProducerState};
 use crate::reader::LogReader;
 use crate::recover::{self, Recovered, empty_manifest};
 use crate::shared::Shared;
+use crate::spare;
 use crate::syncs::Unsynced;
 use crate::tail::Tail;
 
@@ -156,7 +157,7 @@ impl Log {
     pub fn reopen(&mut self, floor: Option<FloorSlot>) -> Result<(), LogError> {
         self.poisoned = true;
         self.reopened += 1;
-        self.staged.clear();
+        self.let_go_of_staged();
         // What this process knows to be durable counts, whatever FLOOR was told.
         let place = |slot: &FloorSlot| (slot.generation, slot.position);
         let floor = floor.into_iter().chain(self.floor()).max_by_key(place);
@@ -245,6 +246,22 @@ impl Log {
     /// [`LogError::SyncFailed`] has to end the process.
     pub fn append(&mut self, batch: &Batch<'_>) -> Result<Appended, LogError> {
         self.sound()?;
+        if self.staged.is_empty() {
+            self.staged = spare::take();
+        }
+        let appended = self.stage(batch);
+        if self.staged.is_empty() {
+            self.let_go_of_staged();
+        }
+        appended
+    }
+
+    /// Lets the next one have the buffer that frames are staged in, which holds nothing that is needed.
+    fn let_go_of_staged(&mut self) {
+        spare::give_back(std::mem::take(&mut self.staged));
+    }
+
+    fn stage(&mut self, batch: &Batch<'_>) -> Result<Appended, LogError> {
         let client_crc = match self.judge(batch)? {
             Verdict::Duplicate(appended) => return Ok(appended),
             Verdict::New(client_crc) => client_crc,
@@ -355,7 +372,7 @@ impl Log {
             .as_mut()
             .expect("frames are staged for a segment");
         let written = active.write(&self.staged);
-        self.staged.clear();
+        self.let_go_of_staged();
         self.poisoned = written.is_err();
         written
     }
@@ -464,5 +481,47 @@ impl Log {
             });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flowstone_disk::{ManualClock, SimDisk};
+
+    use super::*;
+
+    #[test]
+    fn a_log_keeps_no_memory_of_what_was_staged() {
+        let env = Env::simulated(&SimDisk::new(1), &ManualClock::new(0), 1);
+        let dir = Path::new("/data/partitions");
+        env.disk.create_dir_all(dir).unwrap();
+        let open = |n: u64| {
+            let (path, id) = (dir.join(n.to_string()), PartitionId::new(n));
+            Log::open(&env, &path, id, None, LogConfig::default()).unwrap()
+        };
+        let request = [&[0x0a, 102, 0x12, 100][..], &[7; 100]].concat();
+        let whole = std::slice::from_ref(&(0..104));
+        let batch = |request| Batch {
+            request,
+            runs: whole,
+            record_count: 1,
+            append_ms: 0,
+            routing_count: 1,
+            limits: &RecordLimits::NONE,
+            producer: None,
+            expected_offset: None,
+        };
+        let malformed = [0x0b; 104];
+        let mut logs = [open(1), open(2)];
+        for log in &mut logs {
+            log.append(&batch(&request)).unwrap();
+            assert!(log.staged.capacity() > 0, "it is not written yet");
+            log.write().unwrap();
+            assert_eq!(log.staged.capacity(), 0);
+            // What is refused leaves nothing either.
+            log.append(&batch(&malformed)).unwrap_err();
+            assert_eq!(log.staged.capacity(), 0);
+        }
+        assert!(spare::take().capacity() > 0, "the thread keeps one");
     }
 }
