@@ -392,7 +392,6 @@ fn log_config(id: PartitionId, segment_bytes: u64) -> LogConfig {
         } else {
             default.max_reserve_bytes
         },
-        ..default
     }
 }
 
