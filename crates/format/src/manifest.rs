@@ -5,6 +5,7 @@ use uuid::Uuid;
 use crate::error::HeaderError;
 use crate::layout::{self, CRC_LEN, Field, Kind};
 use crate::offset::{Generation, Offset, PartitionId, Position};
+use crate::segment::SEGMENT_HEADER_LEN;
 
 /// The length of MANIFEST's header in bytes; entries follow.
 pub const MANIFEST_HEADER_LEN: usize = 64;
@@ -52,6 +53,9 @@ pub enum SegmentState {
     Active = 1,
     /// It has ended at its end offset and position; what lies behind is not read.
     Sealed = 2,
+    /// As [`SegmentState::Sealed`], but not all of it may be on disk yet, and so nothing of the segments
+    /// behind it counts as durable.
+    Closing = 3,
 }
 
 /// A partition's segments.
@@ -63,7 +67,8 @@ pub struct Manifest {
     pub generation: Generation,
     /// Lowest offset that may be read; trim moves it.
     pub log_start_offset: Offset,
-    /// The segments in order of their offsets. At most the last is active.
+    /// The segments in order of their offsets. At most the last is active; at most one is closing, and is not
+    /// the last.
     pub segments: Vec<SegmentEntry>,
 }
 
@@ -152,6 +157,7 @@ impl Manifest {
             manifest.check_next(&segment)?;
             manifest.segments.push(segment);
         }
+        manifest.check_closing()?;
         Ok(manifest)
     }
 
@@ -161,8 +167,7 @@ impl Manifest {
             "is of a later generation than the MANIFEST"
         } else if segment.start_offset < segment.base_offset {
             "is visible from before its base"
-        } else if segment.state == SegmentState::Sealed && segment.end_offset < segment.start_offset
-        {
+        } else if segment.has_ended() && segment.end_offset < segment.start_offset {
             "ends before it begins"
         } else {
             match self.segments.last() {
@@ -188,11 +193,53 @@ impl Manifest {
         };
         Err(KIND.invalid(format!("segment {} {detail}", segment.id)))
     }
+
+    /// Whether a segment that is closing stands where one may.
+    fn check_closing(&self) -> Result<(), HeaderError> {
+        let is_closing = |entry: &&SegmentEntry| entry.state == SegmentState::Closing;
+        let mut closing = self.segments.iter().filter(is_closing);
+        let (Some(first), second) = (closing.next(), closing.next()) else {
+            return Ok(());
+        };
+        let detail = if second.is_some() {
+            "is closing, and one behind it, too"
+        } else if self.segments.last().is_some_and(|last| last.id == first.id) {
+            "is closing, and none is behind it"
+        } else {
+            return Ok(());
+        };
+        Err(KIND.invalid(format!("segment {} {detail}", first.id)))
+    }
 }
 
 impl SegmentEntry {
     /// The fields of an entry in order.
     pub const LAYOUT: &[Field] = entry_at::ALL;
+
+    /// Whether nothing more is appended to it, so that all its fields mean something.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        match self.state {
+            SegmentState::Active => false,
+            SegmentState::Closing | SegmentState::Sealed => true,
+        }
+    }
+
+    /// As it was listed when it was begun, behind `previous`.
+    #[must_use]
+    pub fn as_begun(&self, previous: Option<&Self>) -> Self {
+        Self {
+            end_offset: self.base_offset,
+            end_position: Position::new(SEGMENT_HEADER_LEN),
+            last_epoch: self.first_epoch,
+            last_index: self.first_index.wrapping_sub(1),
+            last_header_crc: self.header_crc,
+            max_timestamp_ms: i64::MIN,
+            last_append_ms: previous.map_or(i64::MIN, |before| before.last_append_ms),
+            state: SegmentState::Active,
+            ..self.clone()
+        }
+    }
 
     fn encode(&self, out: &mut [u8]) {
         entry_at::ID.put(out, self.id.into_bytes());
@@ -224,6 +271,7 @@ impl SegmentEntry {
         let state = match entry_at::STATE.u8(bytes) {
             1 => SegmentState::Active,
             2 => SegmentState::Sealed,
+            3 => SegmentState::Closing,
             other => return Err(KIND.invalid(format!("segment {id} has state {other}"))),
         };
         KIND.reserved(bytes, entry_at::RESERVED)?;

@@ -14,7 +14,7 @@ use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::LogError;
 use crate::open_segments::SegmentFile;
-use crate::syncs::Syncs;
+use crate::syncs::{Syncs, UnsyncedPart};
 use crate::tail::Tail;
 use crate::view::SegmentView;
 
@@ -183,6 +183,27 @@ impl Active {
         self.staged_end.get() + frame_len <= self.capacity
     }
 
+    /// How many bytes of frames no sync has returned for.
+    pub(crate) fn unsynced_bytes(&self) -> u64 {
+        self.staged_end.get() - self.durable_end.get()
+    }
+
+    /// All that was written, up to `end_offset`, for a sync.
+    pub(crate) fn written(&self, end_offset: Offset) -> UnsyncedPart {
+        UnsyncedPart {
+            syncs: Arc::clone(&self.syncs),
+            generation: self.entry.generation,
+            end: self.written_end,
+            end_offset,
+            changes: self.file.changes(),
+        }
+    }
+
+    /// The same; `None` if it is synced.
+    pub(crate) fn unsynced(&self, end_offset: Offset) -> Option<UnsyncedPart> {
+        (self.durable_end < self.written_end).then(|| self.written(end_offset))
+    }
+
     /// Whether it holds no frame yet.
     pub(crate) fn is_empty(&self) -> bool {
         self.staged_end == FIRST_FRAME
@@ -263,8 +284,14 @@ impl Active {
         Ok(())
     }
 
+    /// Takes note that a sync of this has returned.
+    pub(crate) fn part_synced(&mut self, part: &UnsyncedPart) {
+        self.file.synced(part.changes);
+        self.synced(part.end, part.end_offset);
+    }
+
     /// Takes note that a sync has returned for all that was written up to a place.
-    pub(crate) fn synced(&mut self, end: Position, end_offset: Offset) {
+    fn synced(&mut self, end: Position, end_offset: Offset) {
         if self.durable_end < end {
             self.durable_end = end;
             self.durable_offset = end_offset;
@@ -272,8 +299,8 @@ impl Active {
         }
     }
 
-    /// The entry that the MANIFEST gets when the segment is sealed at `tail`.
-    pub(crate) fn sealed_entry(&self, tail: &Tail) -> SegmentEntry {
+    /// The entry that the MANIFEST gets when the segment ends at `tail`: as sealed if all of it is on disk.
+    pub(crate) fn ended_entry(&self, tail: &Tail) -> SegmentEntry {
         SegmentEntry {
             end_offset: tail.next_offset,
             end_position: self.staged_end,
@@ -282,7 +309,10 @@ impl Active {
             last_header_crc: tail.prev_header_crc,
             max_timestamp_ms: self.view.max_timestamp_ms(),
             last_append_ms: tail.last_append_ms,
-            state: SegmentState::Sealed,
+            state: match self.unsynced_bytes() {
+                0 => SegmentState::Sealed,
+                _ => SegmentState::Closing,
+            },
             ..self.entry.clone()
         }
     }

@@ -11,6 +11,9 @@ pub struct LogConfig {
     pub index_interval_bytes: u64,
     /// Space is reserved ahead in steps that double up to this many bytes.
     pub max_reserve_bytes: u64,
+    /// With more than this that is not synced, a roll leaves the sync of the old segment to whoever syncs next, and
+    /// frames go to the new one meanwhile.
+    pub roll_unsynced_bytes: u64,
 }
 
 impl Default for LogConfig {
@@ -19,6 +22,7 @@ impl Default for LogConfig {
             segment_bytes: 1 << 30,
             index_interval_bytes: 32 << 10,
             max_reserve_bytes: 16 << 20,
+            roll_unsynced_bytes: 16 << 20,
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
 use crate::floor::Floor;
 use crate::recover::active::{Ending, Place, examine};
-use crate::recover::{files, producers};
+use crate::recover::{closing, files, producers};
 use crate::scan::check_records;
 use crate::scrub;
 use crate::tail::Tail;
@@ -175,18 +175,21 @@ pub fn inspect_payloads(
             .map_or(Offset::ZERO, |last| last.base_offset);
         report.damages.push(manifest_damage(&dir, offset, detail));
     }
-    let mut previous = None;
-    for entry in &manifest.segments {
+    for (number, entry) in manifest.segments.iter().enumerate() {
         match files::check_segment(&dir, partition, entry)? {
             Some(damage) => report.damages.push(damage),
-            None => walk(&dir, entry, previous, &mut report, &mut on_frame)?,
+            None => walk(&dir, &manifest, number, &mut report, &mut on_frame)?,
         }
-        previous = Some(entry);
         if let Err(detail) = producers::read_snapshot(&dir, partition, entry)? {
             report.snapshots.push(SnapshotFault {
                 path: dir.producers_path(entry.base_offset, entry.id),
                 detail,
             });
+        }
+        // What lies behind goes with it at the next start.
+        let is_cut = report.segments.last().is_some_and(|last| last.torn_tail);
+        if is_cut && entry.state == SegmentState::Closing {
+            break;
         }
     }
     Ok(report)
@@ -232,11 +235,13 @@ fn manifest_damage(dir: &PartitionDir, offset: Offset, detail: String) -> Damage
 /// Walks through one segment and adds what it finds to the report.
 fn walk(
     dir: &PartitionDir,
-    entry: &SegmentEntry,
-    previous: Option<&SegmentEntry>,
+    manifest: &Manifest,
+    number: usize,
     report: &mut PartitionReport,
     on_frame: &mut impl FnMut(&SegmentEntry, &FrameReport, &[u8]),
 ) -> Result<(), LogError> {
+    let entry = &manifest.segments[number];
+    let previous = number.checked_sub(1).map(|n| &manifest.segments[n]);
     let path = dir.segment_path(entry.base_offset, entry.id);
     let file = dir
         .disk
@@ -273,7 +278,7 @@ fn walk(
         on_frame(entry, &frame, payload);
     };
     let wrong = match entry.state {
-        SegmentState::Active => {
+        SegmentState::Active | SegmentState::Closing => {
             let slot = report
                 .floor
                 .as_ref()
@@ -287,13 +292,25 @@ fn walk(
                     note(frame.position, &frame.header, payload);
                 },
             );
-            match found.map_err(LogError::io("read", &path))?.ending {
-                Ending::Clean => None,
-                Ending::Torn => {
-                    segment.torn_tail = true;
-                    None
+            let found = found.map_err(LogError::io("read", &path))?;
+            if entry.state == SegmentState::Closing {
+                let floor = report.floor.as_ref();
+                match closing::judge(dir, manifest, number, found.tail, found.ending, floor)? {
+                    Ok(whole) => {
+                        segment.torn_tail = !whole;
+                        None
+                    }
+                    Err(detail) => Some(detail),
                 }
-                Ending::Rot(detail) => Some(detail),
+            } else {
+                match found.ending {
+                    Ending::Clean => None,
+                    Ending::Torn => {
+                        segment.torn_tail = true;
+                        None
+                    }
+                    Ending::Rot(detail) => Some(detail),
+                }
             }
         }
         SegmentState::Sealed => {

@@ -1,6 +1,7 @@
 //! One partition's log: append, sync, read, roll, recover, trim, truncate. It knows neither topics nor async.
 
 mod active;
+mod closing;
 mod config;
 mod dir;
 mod error;

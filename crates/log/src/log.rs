@@ -11,6 +11,7 @@ use flowstone_format::{
 };
 
 use crate::active::Active;
+use crate::closing::Closing;
 use crate::config::LogConfig;
 use crate::dir::PartitionDir;
 use crate::error::{Damage, LogError};
@@ -80,6 +81,8 @@ pub struct Log {
     /// What the MANIFEST on disk says, once there is one.
     pub(crate) manifest: Manifest,
     pub(crate) active: Option<Active>,
+    /// The segment before, as long as not all of it is known to be on disk.
+    pub(crate) closing: Option<Closing>,
     /// Behind the last staged frame.
     pub(crate) tail: Tail,
     /// Frames not yet handed to the operating system.
@@ -135,6 +138,7 @@ impl Log {
             config,
             manifest: empty_manifest(partition),
             active: None,
+            closing: None,
             tail: recovered.tail,
             staged: Vec::new(),
             poisoned: false,
@@ -183,6 +187,7 @@ impl Log {
         );
         self.manifest = recovered.manifest;
         self.active = recovered.active;
+        self.closing = None;
         self.tail = recovered.tail;
         self.damage = recovered.damage;
         self.producers = recovered.producers;
@@ -226,9 +231,9 @@ impl Log {
     /// reserved ahead.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
-        let active = self.active.as_ref();
-        let unsynced = active.map_or(0, |a| a.staged_end.get() - a.durable_end.get());
-        self.reader().size_bytes() + unsynced
+        let active = self.active.as_ref().map_or(0, Active::unsynced_bytes);
+        let closing = self.closing.as_ref().map_or(0, Closing::unsynced_bytes);
+        self.reader().size_bytes() + closing + active
     }
 
     /// Changes the settings for the segments to come.
@@ -348,10 +353,7 @@ impl Log {
         }
         let frame = self.staged.split_off(frame_start);
         self.begin_segment()?;
-        debug_assert!(
-            self.staged.is_empty(),
-            "the old segment was written and synced"
-        );
+        debug_assert!(self.staged.is_empty(), "the old segment was written");
         let active = self.active.as_mut().expect("it was begun just now");
         active.make_ready(frame_len, &self.config)?;
         self.staged = frame;
@@ -383,6 +385,7 @@ impl Log {
     /// As [`Log::write`]; [`LogError::SyncFailed`] has to end the process.
     pub fn sync(&mut self) -> Result<Durable, LogError> {
         self.write()?;
+        self.close()?;
         if let Some(active) = self.active.as_mut() {
             let synced = active.sync(self.tail.next_offset);
             self.poisoned = synced.is_err();
@@ -398,43 +401,52 @@ impl Log {
     /// As [`Log::write`], when the log takes nothing.
     pub fn unsynced(&self) -> Result<Option<Unsynced>, LogError> {
         self.usable()?;
+        debug_assert!(self.staged.is_empty(), "all that is staged was written");
+        let closing = self.closing.as_ref().map(Closing::unsynced);
         let active = self.active.as_ref();
-        let active = active.filter(|active| active.durable_end < active.written_end);
-        Ok(active.map(|active| {
-            debug_assert!(self.staged.is_empty(), "all that is staged was written");
-            Unsynced {
-                syncs: Arc::clone(&active.syncs),
-                generation: active.entry.generation,
-                end: active.written_end,
-                end_offset: self.tail.next_offset,
-                changes: active.file.changes(),
-                reopened: self.reopened,
-            }
+        let active = active.and_then(|active| active.unsynced(self.tail.next_offset));
+        let parts = [closing, active];
+        let any = parts.iter().any(Option::is_some);
+        Ok(any.then_some(Unsynced {
+            parts,
+            reopened: self.reopened,
         }))
     }
 
     /// Takes note that a sync of this has returned. Answers with what is durable now; `None` if the
     /// log was reopened meanwhile, so that what became of the records is not known.
-    pub fn synced(&mut self, synced: &Unsynced) -> Option<Durable> {
+    ///
+    /// # Errors
+    /// When a segment that was closing is on disk and the MANIFEST could not say so, for want of space say: then
+    /// nothing of the segment behind it is durable, and what was synced may be told once more.
+    /// [`LogError::SyncFailed`] has to end the process.
+    pub fn synced(&mut self, synced: &Unsynced) -> Result<Option<Durable>, LogError> {
         if self.reopened != synced.reopened || self.poisoned {
-            return None;
+            return Ok(None);
         }
-        let active = self.active.as_mut()?;
-        // A roll has synced what was written to an earlier segment.
-        if active.entry.generation == synced.generation {
-            active.file.synced(synced.changes);
-            active.synced(synced.end, synced.end_offset);
+        for part in synced.parts.iter().flatten() {
+            // Of a segment before these two a roll has seen to it that all is on disk.
+            if let Some(closing) = self.closing.as_mut().filter(|one| one.is_of(part)) {
+                closing.synced(part);
+                self.seal_closed()?;
+            } else if let Some(active) = self.active.as_mut()
+                && active.entry.generation == part.generation
+            {
+                active.part_synced(part);
+            }
         }
-        Some(self.durable())
+        Ok(Some(self.durable()))
     }
 
     /// What a sync has made durable.
     #[must_use]
     pub fn durable(&self) -> Durable {
-        let active = self.active.as_ref();
-        Durable {
-            offset: active.map_or(self.tail.next_offset, |active| active.durable_offset),
-        }
+        let offset = match (&self.closing, &self.active) {
+            (Some(closing), _) => closing.durable_offset(),
+            (None, Some(active)) => active.durable_offset,
+            (None, None) => self.tail.next_offset,
+        };
+        Durable { offset }
     }
 
     /// Lets readers see everything below `offset`, which has to be durable.
@@ -453,7 +465,11 @@ impl Log {
     /// What FLOOR should say of this partition now.
     #[must_use]
     pub fn floor(&self) -> Option<FloorSlot> {
-        self.active.as_ref().map(|active| FloorSlot {
+        let active = match &self.closing {
+            Some(closing) => Some(closing.segment()),
+            None => self.active.as_ref(),
+        };
+        active.map(|active| FloorSlot {
             partition: self.partition,
             generation: active.entry.generation,
             offset: active.durable_offset,

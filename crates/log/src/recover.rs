@@ -1,10 +1,12 @@
 //! Opening a partition: what counts, what is cut, and what is damage. The rules stand in `docs/durability.md`.
 
 pub(crate) mod active;
+pub(crate) mod closing;
 pub(crate) mod files;
 pub(crate) mod producers;
 mod torn;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use flowstone_format::{
@@ -105,10 +107,15 @@ pub(crate) fn recover(
             damage_at(offset, detail),
         ));
     }
-    let views = sealed_views(dir, &manifest, config);
     if let Some(damage) = first_damage(dir, &manifest)? {
+        let views = sealed_views(dir, &manifest, config);
         return Ok(Recovered::damaged(manifest, views, damage));
     }
+    let manifest = match closing::recover(dir, manifest, floor, config)? {
+        ControlFlow::Continue(manifest) => manifest,
+        ControlFlow::Break(recovered) => return Ok(recovered),
+    };
+    let views = sealed_views(dir, &manifest, config);
     let listed = &manifest.segments;
     let last_number = listed.len().saturating_sub(1);
     let mut producers = producers::at_base(dir, partition, listed, last_number, budget)?;

@@ -6,7 +6,7 @@ use flowstone_format::{
     Offset, Position, SegmentEntry, SegmentState, producers_name, segment_name,
 };
 
-use crate::active::FIRST_FRAME;
+use crate::active::{Active, FIRST_FRAME};
 use crate::error::LogError;
 use crate::log::Log;
 use crate::producers::ProducerState;
@@ -76,15 +76,19 @@ impl Log {
     }
 
     /// A damaged frame that lies below the log start would take the partition offline again if an
-    /// opening came upon it, which it does in the active segment alone.
+    /// opening came upon it, which it does in segments that are not sealed.
     fn seal_damage_off(&mut self, before: Offset) -> Result<(), LogError> {
-        let damage = self.reader().damage();
-        let base = self.active.as_ref().map(|active| active.entry.base_offset);
-        match (damage, base) {
-            (Some(damage), Some(base)) if (base..before).contains(&damage.offset) => {
-                self.roll_now()
-            }
-            _ => Ok(()),
+        let Some(damage) = self.reader().damage() else {
+            return Ok(());
+        };
+        let has_it =
+            |segment: &Active| (segment.entry.base_offset..before).contains(&damage.offset);
+        if self.active.as_ref().is_some_and(has_it) {
+            self.roll_now()
+        } else if self.closing.as_ref().is_some_and(|it| has_it(it.segment())) {
+            self.close()
+        } else {
+            Ok(())
         }
     }
 

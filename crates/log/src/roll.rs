@@ -6,12 +6,13 @@ use flowstone_format::Manifest;
 use uuid::Uuid;
 
 use crate::active::{Active, Begin};
+use crate::closing::Closing;
 use crate::error::LogError;
 use crate::log::Log;
 use crate::open_segments::Changes;
 
 impl Log {
-    /// Seals the active segment and begins the next one. Does nothing when it holds no frame.
+    /// Ends the active segment and begins the next one. Does nothing when it holds no frame.
     ///
     /// # Errors
     /// As [`Log::append`]; for want of space the old segment stays active.
@@ -29,9 +30,14 @@ impl Log {
 
     /// Begins a new active segment. In this order: the old one is synced, the producer snapshot and
     /// the new file are made and synced with their names, the MANIFEST names them, and only then may
-    /// anything be appended.
+    /// anything be appended. An old one of which much is not synced is closing from then on instead.
     pub(crate) fn begin_segment(&mut self) -> Result<(), LogError> {
-        self.sync()?;
+        self.write()?;
+        self.close()?;
+        let unsynced = self.active.as_ref().map_or(0, Active::unsynced_bytes);
+        if unsynced <= self.config.roll_unsynced_bytes {
+            self.sync()?;
+        }
         if self.manifest.segments.is_empty() {
             self.dir.create()?;
         }
@@ -75,6 +81,9 @@ impl Log {
                     tracing::warn!(%error, "an empty segment's files are left until the next open");
                 }
             }
+            Some(old) if old.unsynced_bytes() > 0 => {
+                self.closing = Some(Closing::new(old, self.tail.next_offset));
+            }
             Some(old) => old.finish(&self.dir),
             None => {}
         }
@@ -89,7 +98,7 @@ impl Log {
             Some(old) if old.is_empty() => drop(manifest.segments.pop()),
             Some(old) => {
                 let listed = manifest.segments.last_mut();
-                *listed.expect("the active segment is listed") = old.sealed_entry(&self.tail);
+                *listed.expect("the active segment is listed") = old.ended_entry(&self.tail);
             }
             None => {}
         }

@@ -44,15 +44,21 @@ impl Syncs {
 /// What was written to a log and waits for a sync, which needs no log: more may be appended meanwhile.
 #[derive(Debug)]
 pub struct Unsynced {
+    /// Of the segment that is closing, and of the active one.
+    pub(crate) parts: [Option<UnsyncedPart>; 2],
+    /// How often the log had been reopened.
+    pub(crate) reopened: u64,
+}
+
+/// What was written to one segment and waits for a sync.
+#[derive(Debug)]
+pub(crate) struct UnsyncedPart {
     pub(crate) syncs: Arc<Syncs>,
-    /// The segment that it was written to.
     pub(crate) generation: Generation,
     pub(crate) end: Position,
     pub(crate) end_offset: Offset,
     /// Of the file.
     pub(crate) changes: Changes,
-    /// How often the log had been reopened.
-    pub(crate) reopened: u64,
 }
 
 impl Unsynced {
@@ -62,6 +68,9 @@ impl Unsynced {
     /// # Errors
     /// [`LogError::SyncFailed`] has to end the process.
     pub fn sync(&self) -> Result<(), LogError> {
-        self.syncs.sync()
+        self.parts
+            .iter()
+            .flatten()
+            .try_for_each(|part| part.syncs.sync())
     }
 }

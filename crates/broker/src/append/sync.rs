@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use flowstone_log::Unsynced;
+use flowstone_log::{LogError, Unsynced};
 
 use crate::Error;
 use crate::append::unanswered::Waiting;
@@ -112,10 +112,34 @@ fn finish(core: &Core, round: Round, took: Duration) {
         return;
     }
     let mut guard = partition.log();
-    let durable = guard.as_mut().and_then(|log| match &unsynced {
-        Some(unsynced) => log.synced(unsynced),
-        None => Some(log.durable()),
+    let mut unknown = Error::OutcomeUnknown {
+        detail: "the partition was recovered while the records were synced".to_owned(),
+    };
+    let mut failed = None;
+    let durable = guard.as_mut().and_then(|log| {
+        let Some(unsynced) = &unsynced else {
+            return Some(log.durable());
+        };
+        // The space of the reserve is there for what is small and keeps the log going.
+        match core.reserve.with_space(|| log.synced(unsynced)) {
+            Ok(durable) => durable,
+            Err(error) => {
+                unknown = Error::OutcomeUnknown {
+                    detail: error.to_string(),
+                };
+                failed = Some(error);
+                Some(log.durable())
+            }
+        }
     });
+    if let Some(error @ LogError::SyncFailed { .. }) = failed {
+        drop(guard);
+        for waiting in group {
+            waiting.fail(unknown.clone());
+        }
+        core.die(&error.to_string());
+        return;
+    }
     let mut floor = None;
     if let (Some(log), Some(durable)) = (guard.as_ref(), durable) {
         log.set_high_watermark(durable.offset);
@@ -127,9 +151,7 @@ fn finish(core: &Core, round: Round, took: Duration) {
         if durable.is_some_and(|durable| waiting.is_below(durable.offset)) {
             waiting.answer_now();
         } else {
-            waiting.fail(Error::OutcomeUnknown {
-                detail: "the partition was recovered while the records were synced".to_owned(),
-            });
+            waiting.fail(unknown.clone());
         }
     }
     partition.wake_readers();

@@ -69,9 +69,18 @@ fn two_segments_may_begin_at_the_same_offset() {
 }
 
 #[test]
+fn one_segment_that_others_follow_may_be_closing() {
+    let mut manifest = three_segments();
+    manifest.segments[1].state = SegmentState::Closing;
+    assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest.clone()));
+    manifest.segments[2].state = SegmentState::Sealed;
+    assert_eq!(Manifest::decode(&manifest.encode()), Ok(manifest));
+}
+
+#[test]
 fn segments_that_contradict_each_other_are_refused() {
     type Change = fn(&mut Manifest);
-    let cases: [(usize, &str, Change); 8] = [
+    let cases: [(usize, &str, Change); 11] = [
         (2, "is of a later generation than the MANIFEST", |m| {
             m.generation = Generation::new(2);
         }),
@@ -80,6 +89,17 @@ fn segments_that_contradict_each_other_are_refused() {
         }),
         (1, "ends before it begins", |m| {
             m.segments[1].end_offset = Offset::new(9);
+        }),
+        (1, "ends before it begins", |m| {
+            m.segments[1].state = SegmentState::Closing;
+            m.segments[1].end_offset = Offset::new(9);
+        }),
+        (0, "is closing, and one behind it, too", |m| {
+            m.segments[0].state = SegmentState::Closing;
+            m.segments[1].state = SegmentState::Closing;
+        }),
+        (2, "is closing, and none is behind it", |m| {
+            m.segments[2].state = SegmentState::Closing;
         }),
         (2, "stands behind an active one", |m| {
             m.segments[1].state = SegmentState::Active;
@@ -126,7 +146,7 @@ fn locations_and_states_that_are_not_known_are_refused() {
         (120, 0, "has location 0"),
         (120, 2, "has location 2"),
         (121, 0, "has state 0"),
-        (121, 3, "has state 3"),
+        (121, 4, "has state 4"),
     ] {
         let mut bytes = manifest.encode();
         bytes[second + at] = value;

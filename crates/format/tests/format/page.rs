@@ -198,7 +198,7 @@ fn values_of_kinds_codecs_locations_and_states_are_those_of_the_page() {
         (
             "### MANIFEST entry",
             "state",
-            values!(SegmentState: Active Sealed),
+            values!(SegmentState: Active Sealed Closing),
         ),
     ];
     for (heading, column, real) in real {

@@ -124,6 +124,7 @@ prop_compose! {
         (partition, log_start_offset) in any::<(u64, u64)>(),
         mut segments in vec(segment_entry(), 0..6),
         active in any::<bool>(),
+        closing in any::<Option<prop::sample::Index>>(),
         spare in 0..3u64,
     ) -> Manifest {
         let (mut generation, mut end) = (Generation::ZERO, Offset::ZERO);
@@ -139,6 +140,11 @@ prop_compose! {
         if let Some(last) = segments.last_mut().filter(|_| active) {
             last.state = SegmentState::Active;
             last.end_offset = Offset::ZERO;
+        }
+        if let (Some(closing), [ended @ .., _]) = (closing, segments.as_mut_slice())
+            && !ended.is_empty()
+        {
+            closing.get_mut(ended).state = SegmentState::Closing;
         }
         Manifest {
             partition: PartitionId::new(partition),

@@ -52,34 +52,9 @@ pub(super) fn recover(
     }
     let previous = manifest.segments.iter().rev().nth(1);
     let tail = Tail::before(&entry, previous);
-    let slot = floor.filter(|slot| slot.generation == entry.generation);
-
     let mut active = open(dir, &entry, config)?;
-    let file = Arc::clone(&active.file);
-    let found = walk_acknowledged(&*file, entry.salt, tail, slot, |header| {
-        active.note_frame(header);
-        producers.apply(header);
-    })
-    .and_then(|from| {
-        examine(&*file, entry.salt, from, slot, |frame, _| {
-            active.note_frame(&frame.header);
-            producers.apply(&frame.header);
-        })
-    });
-    let found = found.map_err(LogError::io("read", &active.path))?;
-    let Found {
-        tail,
-        ending,
-        floor,
-        ..
-    } = found;
-    active.written_end = active.staged_end;
+    let (tail, ending) = settle(&mut active, tail, floor, |header| producers.apply(header))?;
     views.push(Arc::clone(&active.view));
-
-    make_durable(&active, floor)?;
-    active.durable_end = active.staged_end;
-    active.durable_offset = tail.next_offset;
-    active.view.publish(active.durable_end);
     match ending {
         Ending::Clean => Ok(Recovered {
             manifest,
@@ -109,6 +84,31 @@ pub(super) fn recover(
     }
 }
 
+/// Walks through a segment that was opened, and makes all of it durable that counts. Answers with where it ends, and what
+/// lies behind.
+pub(super) fn settle(
+    active: &mut Active,
+    tail: Tail,
+    floor: Option<&FloorSlot>,
+    mut on_header: impl FnMut(&FrameHeader),
+) -> Result<(Tail, Ending), LogError> {
+    let slot = floor.filter(|slot| slot.generation == active.entry.generation);
+    let (file, salt) = (Arc::clone(&active.file), active.entry.salt);
+    let mut note = |header: &FrameHeader| {
+        active.note_frame(header);
+        on_header(header);
+    };
+    let found = walk_acknowledged(&*file, salt, tail, slot, &mut note)
+        .and_then(|from| examine(&*file, salt, from, slot, |frame, _| note(&frame.header)));
+    let found = found.map_err(LogError::io("read", &active.path))?;
+    active.written_end = active.staged_end;
+    make_durable(active, found.floor)?;
+    active.durable_end = active.staged_end;
+    active.durable_offset = found.tail.next_offset;
+    active.view.publish(active.durable_end);
+    Ok((found.tail, found.ending))
+}
+
 /// Seals the segment before its torn tail. The file stays as it is: the torn bytes behind the
 /// seal are the copy that is kept.
 fn seal(
@@ -123,7 +123,7 @@ fn seal(
         .segments
         .last_mut()
         .expect("the active segment is listed");
-    *last = active.sealed_entry(&tail);
+    *last = active.ended_entry(&tail);
     let unsealed = match dir.write_manifest(&manifest) {
         Ok(()) => None,
         Err(full @ LogError::DiskFull { .. }) => Some(full),
@@ -145,7 +145,12 @@ fn seal(
     })
 }
 
-fn open(dir: &PartitionDir, entry: &SegmentEntry, config: &LogConfig) -> Result<Active, LogError> {
+/// Opens a segment that may still have to be written to.
+pub(super) fn open(
+    dir: &PartitionDir,
+    entry: &SegmentEntry,
+    config: &LogConfig,
+) -> Result<Active, LogError> {
     let path = dir.segment_path(entry.base_offset, entry.id);
     let file = SegmentFile::existing(&dir.disk, &path, &dir.open.files);
     let mut header = vec![0; usize::try_from(FIRST_FRAME.get()).expect("a small number")];

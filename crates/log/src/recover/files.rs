@@ -6,7 +6,7 @@ use std::path::Path;
 use flowstone_disk::{File, OpenMode};
 use flowstone_format::{
     FloorSlot, HeaderError, MANIFEST_NAME, Manifest, Offset, PartitionId, Position,
-    SEGMENT_HEADER_LEN, SegmentEntry, SegmentHeader, index_name, parse_segment_name,
+    SEGMENT_HEADER_LEN, SegmentEntry, SegmentHeader, SegmentState, index_name, parse_segment_name,
     producers_name, segment_name,
 };
 
@@ -66,7 +66,8 @@ pub(crate) fn check_segment(
                 ) => return Err(LogError::Header { path, source }),
                 Err(error) => Some(error.to_string()),
                 Ok((header, crc)) => mismatch(partition, entry, &header, crc).or_else(|| {
-                    (len < entry.end_position.get()).then(|| {
+                    let synced = entry.state == SegmentState::Sealed;
+                    (synced && len < entry.end_position.get()).then(|| {
                         format!("it has {len} bytes, and {} were synced", entry.end_position)
                     })
                 }),

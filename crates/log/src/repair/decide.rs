@@ -30,8 +30,7 @@ impl Repair {
             return Ok(());
         }
         if let Some(sound) = sound(source, report)
-            && (source.entry.state == SegmentState::Sealed
-                || (is_last && sound.end_offset >= least_end))
+            && (source.entry.has_ended() || (is_last && sound.end_offset >= least_end))
         {
             let mut entry = source.entry.clone();
             entry.start_offset = entry.start_offset.max(self.planned_start());
@@ -39,7 +38,7 @@ impl Repair {
             self.kept_bytes += sound.frame_bytes();
             self.planned.push(Planned::Keep(entry));
             let end = if is_last { least_end } else { offsets.end };
-            if source.entry.state == SegmentState::Sealed && source.entry.end_offset < end {
+            if source.entry.has_ended() && source.entry.end_offset < end {
                 let gap = source.entry.end_offset..end;
                 self.add_gap(source.entry.generation, gap, next_index(sources, number));
             }
@@ -60,7 +59,7 @@ impl Repair {
         let (entry, offsets) = (&source.entry, sources.offsets(number));
         let is_last = number + 1 == sources.segments.len();
         let path = dir.segment_path(entry.base_offset, entry.id);
-        let is_sealed = entry.state == SegmentState::Sealed;
+        let is_sealed = entry.has_ended();
         let mut left = Salvaged::default();
         if let Some(file) = &source.file {
             let most = is_sealed.then_some(entry.end_position);
@@ -199,7 +198,7 @@ impl Repair {
 
     pub(super) fn planned_end(&self, report: &PartitionReport) -> Offset {
         match self.planned.last() {
-            Some(Planned::Keep(entry)) if entry.state == SegmentState::Sealed => entry.end_offset,
+            Some(Planned::Keep(entry)) if entry.has_ended() => entry.end_offset,
             Some(Planned::Keep(_)) => report.end_offset(),
             Some(Planned::Write(new, _)) => new.end_offset(),
             None => self.log_start_offset,
@@ -217,7 +216,9 @@ fn sound<'a>(source: &Source, report: &'a PartitionReport) -> Option<&'a Segment
         .damages
         .iter()
         .any(|damage| damage.path == found.path);
-    (source.listed && source.header_ok && !damaged).then_some(found)
+    // Of one that is closing something may never have come to disk.
+    let is_short = source.entry.has_ended() && found.end_offset < source.entry.end_offset;
+    (source.listed && source.header_ok && !damaged && !is_short).then_some(found)
 }
 
 fn is_sound(source: &Source, report: &PartitionReport) -> bool {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flowstone_disk::Env;
 use flowstone_format::{
-    Manifest, SegmentEntry, index_name, is_segment_temp_name, manifest_aside_name,
+    Manifest, SegmentEntry, SegmentState, index_name, is_segment_temp_name, manifest_aside_name,
 };
 use uuid::Uuid;
 
@@ -80,6 +80,12 @@ impl Repair {
             };
             entry.producers_crc = self.list_producers(env, dir, segments, &entry, origin, made)?;
             segments.push(entry);
+        }
+        if let Some((last, before)) = segments.split_last_mut()
+            && last.state == SegmentState::Closing
+        {
+            // Nothing is left of what was behind it, so that it goes on.
+            *last = last.as_begun(before.last());
         }
         dir.disk
             .sync_dir(&dir.path)

@@ -38,6 +38,8 @@ impl Rig {
             config: LogConfig {
                 segment_bytes: 16 << 10,
                 index_interval_bytes: 512,
+                // Every roll leaves its sync to the next one.
+                roll_unsynced_bytes: 0,
                 ..LogConfig::default()
             },
             seed,

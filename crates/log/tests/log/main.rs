@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod append_and_read;
+mod closing;
 mod crash_points;
 mod damage;
 mod disk_errors;

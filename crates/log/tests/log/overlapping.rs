@@ -24,7 +24,7 @@ fn a_sync_makes_durable_what_was_written_when_it_began_and_no_more() {
     first.sync().unwrap();
     let second = write(&rig, &mut log, "c").unwrap();
 
-    let durable = log.synced(&first).unwrap();
+    let durable = log.synced(&first).unwrap().unwrap();
     assert_eq!(durable.offset, Offset::new(2));
     log.set_high_watermark(durable.offset);
     assert_eq!(strings(read_all(&log)), [(0, "a".into()), (1, "b".into())]);
@@ -32,9 +32,9 @@ fn a_sync_makes_durable_what_was_written_when_it_began_and_no_more() {
     assert_eq!(floor.offset, Offset::new(2));
 
     second.sync().unwrap();
-    assert_eq!(log.synced(&second).unwrap().offset, Offset::new(3));
+    assert_eq!(log.synced(&second).unwrap().unwrap().offset, Offset::new(3));
     assert_eq!(
-        log.synced(&first).unwrap().offset,
+        log.synced(&first).unwrap().unwrap().offset,
         Offset::new(3),
         "never back"
     );
@@ -49,11 +49,11 @@ fn a_roll_while_a_sync_is_under_way_leaves_nothing_behind() {
     log.roll().unwrap();
     let second = write(&rig, &mut log, "b").unwrap();
     first.sync().unwrap();
-    let durable = log.synced(&first).unwrap();
+    let durable = log.synced(&first).unwrap().unwrap();
     assert_eq!(durable.offset, Offset::new(1), "of the new segment nothing");
     log.set_high_watermark(durable.offset);
     second.sync().unwrap();
-    let durable = log.synced(&second).unwrap();
+    let durable = log.synced(&second).unwrap().unwrap();
     log.set_high_watermark(durable.offset);
     drop(log);
     rig.disk.power_cut();
@@ -70,10 +70,10 @@ fn a_sync_of_before_a_reopening_tells_nothing() {
     rig.disk.fail_nth(OpKind::Write, 1, io::ErrorKind::Other);
     log.write().unwrap_err();
     assert!(log.unsynced().is_err(), "it takes nothing");
-    assert!(log.synced(&first).is_none());
+    assert!(log.synced(&first).unwrap().is_none());
     log.reopen(None).unwrap();
     first.sync().unwrap();
-    assert!(log.synced(&first).is_none());
+    assert!(log.synced(&first).unwrap().is_none());
 }
 
 #[test]

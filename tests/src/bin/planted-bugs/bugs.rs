@@ -26,8 +26,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "recovery-does-not-sync",
         file: "crates/log/src/recover/active.rs",
-        from: "    make_durable(&active, floor)?;",
-        to: "    let _ = (floor, make_durable);",
+        from: "    make_durable(active, found.floor)?;",
+        to: "    let _ = make_durable;",
         packages: LOG,
     },
     Bug {
@@ -66,10 +66,38 @@ pub(crate) const BUGS: &[Bug] = &[
         packages: LOG,
     },
     Bug {
-        name: "roll-does-not-sync-the-old",
-        file: "crates/log/src/roll.rs",
-        from: "    pub(crate) fn begin_segment(&mut self) -> Result<(), LogError> {\n        self.sync()?;",
-        to: "    pub(crate) fn begin_segment(&mut self) -> Result<(), LogError> {\n        self.write()?;",
+        name: "segment-is-sealed-before-its-sync",
+        file: "crates/log/src/active.rs",
+        from: "                _ => SegmentState::Closing,",
+        to: "                _ => SegmentState::Sealed,",
+        packages: LOG,
+    },
+    Bug {
+        name: "what-is-behind-a-closing-segment-is-told-too-soon",
+        file: "crates/log/src/log.rs",
+        from: "(Some(closing), _) => closing.durable_offset(),",
+        to: "(Some(_), Some(active)) if active.durable_offset > active.entry.base_offset => active.durable_offset,\n            (Some(closing), _) => closing.durable_offset(),",
+        packages: LOG,
+    },
+    Bug {
+        name: "closing-segment-is-not-synced",
+        file: "crates/log/src/log.rs",
+        from: "let closing = self.closing.as_ref().map(Closing::unsynced);",
+        to: "let closing = None;",
+        packages: LOG,
+    },
+    Bug {
+        name: "what-is-behind-a-cut-stays-listed",
+        file: "crates/log/src/recover/closing.rs",
+        from: "        sealed.segments.truncate(number + 1);\n",
+        to: "",
+        packages: LOG,
+    },
+    Bug {
+        name: "closing-segment-is-cut-though-it-was-synced",
+        file: "crates/log/src/recover/closing.rs",
+        from: "} else if is_any_durable(dir, &manifest.segments[number + 1..])? {",
+        to: "} else if false && is_any_durable(dir, &manifest.segments[number + 1..])? {",
         packages: LOG,
     },
     Bug {
@@ -117,7 +145,7 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "floor-is-ignored",
         file: "crates/log/src/recover/active.rs",
-        from: "let slot = floor.filter(|slot| slot.generation == entry.generation);",
+        from: "let slot = floor.filter(|slot| slot.generation == active.entry.generation);",
         to: "let slot = floor.filter(|_| false);",
         packages: LOG,
     },
@@ -180,8 +208,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "sync-is-taken-for-later-writes",
         file: "crates/log/src/log.rs",
-        from: "            active.synced(synced.end, synced.end_offset);",
-        to: "            active.synced(active.written_end, self.tail.next_offset);",
+        from: "                active.part_synced(part);",
+        to: "                active.part_synced(&active.written(self.tail.next_offset));",
         packages: LOG,
     },
     Bug {
@@ -278,8 +306,8 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "recovery-forgets-producers-of-the-active-segment",
         file: "crates/log/src/recover/active.rs",
-        from: "        producers.apply(&frame.header);\n",
-        to: "",
+        from: "        on_header(header);\n",
+        to: "        let _ = &mut on_header;\n",
         packages: LOG,
     },
     Bug {
