@@ -6,7 +6,7 @@ use crate::error::{RecordError, RecordErrorKind};
 use crate::frame::{Codec, FRAME_HEADER_LEN, FrameHeader, FrameKind, MAX_PAYLOAD_LEN};
 use crate::offset::{Offset, Position};
 use crate::record::{RecordLimits, Records};
-use crate::stored::{Stamp, put_stored};
+use crate::stored::{Counter, Stamp, put_stored};
 
 /// The payload is summed up in pieces of this size, while they are in the cache.
 const CRC_STEP_BYTES: usize = 16 << 10;
@@ -81,13 +81,14 @@ fn put_payload(
     let mut record_count = 0;
     let mut max_timestamp_ms = i64::MIN;
     let stamp = Stamp::new(meta.append_ms);
+    let mut offset = Counter::new(meta.base_offset);
     for run in runs {
         let run = &request[run.clone()];
         out.reserve(run.len());
         for record in Records::continued(run, limits, record_count) {
             let (_, record) = record?;
-            let offset = meta.base_offset + u64::from(record_count);
-            let timestamp_ms = put_stored(out, &record, &stamp, offset);
+            let timestamp_ms = put_stored(out, &record, &stamp, &offset);
+            offset.step();
             max_timestamp_ms = max_timestamp_ms.max(timestamp_ms);
             if out.len() - begin > MAX_PAYLOAD_LEN as usize {
                 let limit = MAX_PAYLOAD_LEN;

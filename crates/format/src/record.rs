@@ -61,7 +61,7 @@ impl Default for RecordLimits {
 }
 
 /// One record, borrowed from its run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Record<'a> {
     /// The record without its tag and length.
     pub body: &'a [u8],
