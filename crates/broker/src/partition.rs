@@ -392,7 +392,7 @@ fn log_config(id: PartitionId, segment_bytes: u64) -> LogConfig {
         } else {
             default.max_reserve_bytes
         },
-        roll_unsynced_bytes: default.roll_unsynced_bytes,
+        roll_unsynced_bytes: default.roll_unsynced_bytes.min(segment_bytes / 8),
     }
 }
 

@@ -24,7 +24,7 @@ use lanes::Lanes;
 pub use queue::ProducerTotals;
 use queue::{Bounds, Pushed, Queue};
 
-use crate::{Client, Error, Result, reason};
+use crate::{Client, Error, Result};
 
 /// What a broker is taken to allow when it does not say.
 const RECORD_BYTES: usize = 1 << 20;
@@ -213,6 +213,7 @@ impl ProducerBuilder {
             .and_then(|count| u32::try_from(count).ok())
             .unwrap_or(RECORDS_PER_REQUEST);
         let bounds = Bounds {
+            topic: self.topic,
             record_bytes_max: record_bytes,
             run_bytes_max,
             batch_bytes: self.batch_bytes.min(run_bytes_max),
@@ -237,7 +238,6 @@ impl ProducerBuilder {
         };
         let driver = Driver::new(self.client, Arc::clone(&queue), request, repeat);
         Ok(Producer {
-            topic: self.topic,
             last_sequence: opened.last_sequence,
             next_sequence: opened.before + 1,
             queue,
@@ -303,7 +303,6 @@ impl ProducerBuilder {
 /// [`Producer::close`] waits for it.
 #[derive(Debug)]
 pub struct Producer {
-    topic: String,
     last_sequence: i64,
     next_sequence: i64,
     queue: Arc<Queue>,
@@ -326,14 +325,35 @@ impl Producer {
         }
     }
 
-    fn push_now(&self, record: &proto::Record) -> Result<Pushed> {
+    fn push_now(&self, record: &proto::Record) -> Result<Pushed<Delivery>> {
         let entry = Entry::new(record);
-        let bounds = self.queue.bounds();
-        if entry.body_bytes > bounds.record_bytes_max || entry.len() > bounds.run_bytes_max {
-            let limit = bounds.record_bytes_max.min(bounds.run_bytes_max);
-            return Err(self.too_large(entry.body_bytes, limit));
-        }
+        self.queue.bounds().check(&entry)?;
         self.queue.push_now(&entry, false)
+    }
+
+    /// Copies many records, in their order, and answers once all are taken; as [`Producer::send`] of one after the
+    /// other, in half of the time where they are small, and without handles: what becomes of them is told by
+    /// [`Producer::flush`] and [`Producer::close`]. Waits while too many bytes are unanswered. When this is dropped
+    /// while it waits, some of the first may have been taken.
+    ///
+    /// # Errors
+    /// `RECORD_TOO_LARGE` for a record that the broker would refuse; its place among these stands in the error's
+    /// metadata as `index`. Those before it were taken and will be sent, and those behind it were not.
+    pub async fn send_all(&self, records: &[proto::Record]) -> Result<()> {
+        let mut taken = 0;
+        while taken < records.len() {
+            let (added, outcome) = self.queue.push_front(&records[taken..]);
+            taken += added;
+            let waits = match outcome {
+                Ok(Pushed::Yes(())) => continue,
+                Ok(Pushed::NotYet) => Pushed::NotYet,
+                Ok(Pushed::NoRoom) => Pushed::NoRoom,
+                Err(error) => return Err(error.with_metadata("index", taken)),
+            };
+            self.queue.push(Entry::new(&records[taken]), waits).await?;
+            taken += 1;
+        }
+        Ok(())
     }
 
     /// Sends what is waiting and waits until everything sent so far is answered.
@@ -397,16 +417,6 @@ impl Producer {
     /// The largest record that the topic takes, in encoded bytes.
     pub fn max_record_bytes(&self) -> usize {
         self.queue.bounds().record_bytes_max
-    }
-
-    fn too_large(&self, bytes: usize, limit: usize) -> Error {
-        let topic = &self.topic;
-        Error::local(
-            Code::InvalidArgument,
-            Some(reason::RECORD_TOO_LARGE),
-            format!("the record has {bytes} bytes; topic {topic} takes records of at most {limit}"),
-        )
-        .with_metadata("limit", limit)
     }
 }
 

@@ -19,7 +19,7 @@ use crate::runtime;
 use crate::work::{Bound, Durability, Load, REQUEST_VALUE_BYTES, REQUESTS_IN_FLIGHT, Work, noise};
 
 /// The clock is looked at once for so many records.
-const RECORDS_PER_LOOK: u64 = 256;
+const RECORDS_PER_LOOK: usize = 256;
 
 pub(super) struct FlowstoneClient {
     binary: PathBuf,
@@ -89,17 +89,15 @@ fn record(value_bytes: usize) -> Record {
 }
 
 async fn send_many(producer: Producer, value_bytes: usize, bound: Bound) -> Result<u64> {
-    let record = record(value_bytes);
+    let some = vec![record(value_bytes); RECORDS_PER_LOOK];
     let begun = Instant::now();
     let most = (bound.bytes / value_bytes as u64).max(1);
     let mut records = 0;
-    while records < most {
-        if records % RECORDS_PER_LOOK == 0 && begun.elapsed() >= bound.time {
-            break;
-        }
-        // What becomes of it is told by `close`.
-        drop(producer.send(&record).await?);
-        records += 1;
+    while records < most && begun.elapsed() < bound.time {
+        // What becomes of them is told by `close`.
+        let next = &some[..some.len().min((most - records) as usize)];
+        producer.send_all(next).await?;
+        records += next.len() as u64;
     }
     producer.close().await?;
     Ok(records)

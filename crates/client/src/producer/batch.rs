@@ -32,13 +32,16 @@ impl OpenBatch {
     }
 
     /// Encodes the record once, to where it is sent from.
-    pub(super) fn push(&mut self, entry: &Entry<'_>, room: usize) -> Delivery {
+    pub(super) fn push(&mut self, entry: &Entry<'_>, room: usize) {
         self.run.push(entry);
         self.has_keys |= entry.record.key.is_some();
         self.room += room;
-        let index = self.record_count;
         self.record_count += 1;
-        self.promise.delivery(index)
+    }
+
+    /// The handle of the record that was pushed last.
+    pub(super) fn delivery(&self) -> Delivery {
+        self.promise.delivery(self.record_count - 1)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -48,10 +48,15 @@ impl Lanes {
     }
 
     /// The lane of a record with such a key.
+    #[inline]
     pub(super) fn lane(&mut self, key: Option<&[u8]>) -> usize {
-        if self.lane_count == 1 {
-            return 0;
+        match self.lane_count {
+            1 => 0,
+            _ => self.lane_of_many(key),
         }
+    }
+
+    fn lane_of_many(&mut self, key: Option<&[u8]>) -> usize {
         if self.is_empty() {
             self.spread = self.is_crowded(Instant::now());
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flowstone_proto::v1 as proto;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::Code;
@@ -18,6 +19,8 @@ use crate::{Error, Result, reason};
 /// How large things may grow.
 #[derive(Debug)]
 pub(super) struct Bounds {
+    /// Whose bounds these are.
+    pub(super) topic: String,
     /// Of one encoded record.
     pub(super) record_bytes_max: usize,
     /// Of all records of one request, with their lengths.
@@ -27,6 +30,27 @@ pub(super) struct Bounds {
     /// At which a batch is sent, too.
     pub(super) batch_records: u32,
     pub(super) linger: Duration,
+}
+
+impl Bounds {
+    /// Whether a record is one that the broker takes.
+    pub(super) fn check(&self, entry: &Entry<'_>) -> Result<()> {
+        if entry.body_bytes <= self.record_bytes_max && entry.len() <= self.run_bytes_max {
+            return Ok(());
+        }
+        Err(self.too_large(entry.body_bytes))
+    }
+
+    #[cold]
+    fn too_large(&self, bytes: usize) -> Error {
+        let (topic, limit) = (&self.topic, self.record_bytes_max.min(self.run_bytes_max));
+        Error::local(
+            Code::InvalidArgument,
+            Some(reason::RECORD_TOO_LARGE),
+            format!("the record has {bytes} bytes; topic {topic} takes records of at most {limit}"),
+        )
+        .with_metadata("limit", limit)
+    }
 }
 
 /// How many records and bytes of encoded records ended how.
@@ -64,10 +88,13 @@ struct State {
     has_filled_batch: bool,
 }
 
+/// So many records are added at most before others may have the queue.
+const RECORDS_AT_A_TIME: usize = 64;
+
 /// What became of a record that was to be added at once.
 #[derive(Debug)]
-pub(super) enum Pushed {
-    Yes(Delivery),
+pub(super) enum Pushed<T> {
+    Yes(T),
     /// It is the driver's turn.
     NotYet,
     /// Too much is unanswered, or others wait already.
@@ -134,7 +161,11 @@ impl Queue {
     /// Adds a record that was not taken at once, when it is its turn and there is room for it. Records that wait are
     /// taken in the order in which they came, so that a large one is not left behind. Cancelling it takes
     /// nothing.
-    pub(super) async fn push(&self, entry: Entry<'_>, mut pushed: Pushed) -> Result<Delivery> {
+    pub(super) async fn push(
+        &self,
+        entry: Entry<'_>,
+        mut pushed: Pushed<Delivery>,
+    ) -> Result<Delivery> {
         loop {
             match pushed {
                 Pushed::Yes(delivery) => return Ok(delivery),
@@ -154,15 +185,59 @@ impl Queue {
     }
 
     /// Adds a record if there is room for it, and nobody waits whose turn is before.
-    pub(super) fn push_now(&self, entry: &Entry<'_>, has_turn: bool) -> Result<Pushed> {
+    pub(super) fn push_now(&self, entry: &Entry<'_>, has_turn: bool) -> Result<Pushed<Delivery>> {
         let mut state = self.lock();
+        let (pushed, wake) = self.push_to(&mut state, entry, has_turn, OpenBatch::delivery)?;
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(pushed)
+    }
+
+    /// Adds records from the front, as many as can be added at once, and one that is refused ends it. Answers with how
+    /// many were added, and what became of the one behind them, if it was looked at.
+    pub(super) fn push_front(&self, records: &[proto::Record]) -> (usize, Result<Pushed<()>>) {
+        let (mut added, mut wakes) = (0, false);
+        let mut outcome = Ok(Pushed::Yes(()));
+        let mut state = self.lock();
+        for record in records.iter().take(RECORDS_AT_A_TIME) {
+            let entry = Entry::new(record);
+            let pushed = self
+                .bounds
+                .check(&entry)
+                .and_then(|()| self.push_to(&mut state, &entry, false, |_| ()));
+            outcome = pushed.map(|(pushed, wake)| {
+                wakes |= wake;
+                pushed
+            });
+            if !matches!(outcome, Ok(Pushed::Yes(()))) {
+                break;
+            }
+            added += 1;
+        }
+        drop(state);
+        if wakes {
+            self.wake.notify_one();
+        }
+        (added, outcome)
+    }
+
+    /// Adds a record, and answers with what `told` makes of its batch, and whether the driver has something to do.
+    fn push_to<T>(
+        &self,
+        state: &mut State,
+        entry: &Entry<'_>,
+        has_turn: bool,
+        told: impl FnOnce(&OpenBatch) -> T,
+    ) -> Result<(Pushed<T>, bool)> {
         if state.ended {
             return Err(not_sent());
         }
         // Whoever sends without end would keep the driver from the thread that they share until all of
         // the room is taken, and the broker would wait for that long.
         if std::mem::take(&mut state.has_filled_batch) && !has_turn {
-            return Ok(Pushed::NotYet);
+            return Ok((Pushed::NotYet, false));
         }
         let entry_bytes = entry.len();
         // A record that is larger takes all there is.
@@ -177,9 +252,7 @@ impl Queue {
             {
                 state.seal(lane);
             }
-            drop(state);
-            self.wake.notify_one();
-            return Ok(Pushed::NoRoom);
+            return Ok((Pushed::NoRoom, true));
         }
         let full = |open: &OpenBatch, more: usize| {
             open.len() + more > self.bounds.batch_bytes
@@ -202,17 +275,14 @@ impl Queue {
             *state.lanes.batch(lane) = Some(batch);
         }
         let open = state.lanes.batch(lane).as_mut().expect("it was opened");
-        let delivery = open.push(entry, room);
+        open.push(entry, room);
+        let told = told(open);
         if full(open, 1) {
             state.seal(lane);
             filled = true;
         }
         state.has_filled_batch |= filled;
-        drop(state);
-        if wake || filled {
-            self.wake.notify_one();
-        }
-        Ok(Pushed::Yes(delivery))
+        Ok((Pushed::Yes(told), wake || filled))
     }
 
     pub(super) async fn flush(&self) -> Result<()> {

@@ -64,6 +64,45 @@ async fn records_travel_in_batches_and_each_learns_its_place() {
 }
 
 #[tokio::test]
+async fn records_that_are_sent_together_keep_their_order_among_others() {
+    let broker = Broker::start().await;
+    let producer = broker.client().producer("visits").partition(1);
+    // Room for a few at a time, so that most wait.
+    let producer = producer.batch_bytes(40).in_flight_bytes(400);
+    let producer = producer.build().await.unwrap();
+    let all: Vec<_> = (0..1000)
+        .map(|number| record(format!("{number}")))
+        .collect();
+    producer.send_all(&all[..300]).await.unwrap();
+    let between = producer.send(&all[300]).await.unwrap();
+    producer.send_all(&[]).await.unwrap();
+    producer.send_all(&all[301..]).await.unwrap();
+    producer.flush().await.unwrap();
+    assert_eq!(between.await.unwrap().offset, 300);
+    let sent: Vec<_> = (0..1000).map(|number| number.to_string()).collect();
+    assert_eq!(broker.appended(), sent);
+    assert_eq!(producer.totals().acknowledged_records, 1000);
+}
+
+#[tokio::test]
+async fn of_records_that_are_sent_together_those_before_one_that_is_too_large_are_taken() {
+    let broker = Broker::start().await;
+    broker.state().limits.max_record_bytes = 100;
+    let producer = broker.client().producer("visits").build().await.unwrap();
+    let mut all: Vec<_> = (0..200).map(|number| record(format!("{number}"))).collect();
+    all[150] = record("x".repeat(100));
+    let error = producer.send_all(&all).await.unwrap_err();
+    assert!(error.is(reason::RECORD_TOO_LARGE));
+    assert_eq!(error.metadata()["index"], "150");
+    assert_eq!(error.metadata()["limit"], "100");
+    producer.send_all(&all[151..]).await.unwrap();
+    producer.close().await.unwrap();
+    let others = (0..150).chain(151..200);
+    let sent: Vec<_> = others.map(|number| number.to_string()).collect();
+    assert_eq!(broker.appended(), sent);
+}
+
+#[tokio::test]
 async fn no_request_is_larger_than_the_broker_takes() {
     let broker = Broker::start().await;
     broker.state().limits.max_request_bytes = 200;

@@ -73,10 +73,10 @@ pub(crate) const BUGS: &[Bug] = &[
         packages: LOG,
     },
     Bug {
-        name: "what-is-behind-a-closing-segment-is-told-too-soon",
-        file: "crates/log/src/log.rs",
-        from: "(Some(closing), _) => closing.durable_offset(),",
-        to: "(Some(_), Some(active)) if active.durable_offset > active.entry.base_offset => active.durable_offset,\n            (Some(closing), _) => closing.durable_offset(),",
+        name: "closed-segment-is-not-listed-as-sealed",
+        file: "crates/log/src/closing.rs",
+        from: "if let Err(error) = self.dir.write_manifest(&manifest) {",
+        to: "if let Err(error) = Ok::<(), LogError>(()) {",
         packages: LOG,
     },
     Bug {
