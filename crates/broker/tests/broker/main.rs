@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod clocks;
+mod closing;
 mod damage;
 mod failure;
 mod first_segments;
