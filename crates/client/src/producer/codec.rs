@@ -40,7 +40,7 @@ impl<'a> Entry<'a> {
     #[inline]
     pub(super) fn put(&self, run: &mut Vec<u8>) {
         let record = self.record;
-        run.reserve(self.len() + WORD_BYTES);
+        run.reserve(self.len());
         put_head(run, FIELD_1, self.body_bytes);
         if let Some(key) = &record.key {
             put_head(run, tag::KEY, key.len());
@@ -68,24 +68,17 @@ impl<'a> Entry<'a> {
     }
 }
 
-const WORD_BYTES: usize = 8;
-
-/// The tag of a delimited field and its length, which is short nearly always: then both are put in as a word that is cut,
-/// whose size is known when this is compiled.
+/// The tag of a delimited field and its length, which is short nearly always and then put in at once.
 #[inline]
 fn put_head(run: &mut Vec<u8>, tag: u8, len: usize) {
-    let (varint, bytes) = match len as u64 {
-        len @ ..0x80 => (len, 1),
-        len @ 0x80..0x4000 => (len & 0x7f | 0x80 | (len >> 7) << 8, 2),
-        len => {
+    match len {
+        ..0x80 => run.extend_from_slice(&[tag, len as u8]),
+        0x80..0x4000 => run.extend_from_slice(&[tag, 0x80 | len as u8, (len >> 7) as u8]),
+        _ => {
             run.push(tag);
-            encode_varint(len, run);
-            return;
+            encode_varint(len as u64, run);
         }
-    };
-    let end = run.len() + 1 + bytes;
-    run.extend_from_slice(&(u64::from(tag) | varint << 8).to_le_bytes());
-    run.truncate(end);
+    }
 }
 
 /// The length of an embedded message in field 1.

@@ -1,6 +1,11 @@
 //! A roll does not wait for the old segment's sync: what is written behind it counts once that is on disk, and is gone
 //! where that was cut short.
 
+#![allow(
+    clippy::single_range_in_vec_init,
+    reason = "what is lost is a list of ranges"
+)]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
