@@ -1,4 +1,4 @@
-//! Flowstone behind its Rust client: a record at a time in, every record walked on the way out. Nothing
+//! Flowstone behind its Rust client: some hundred records a call in, every record walked on the way out. Nothing
 //! else here uses the client for records.
 
 use std::path::PathBuf;

@@ -13,9 +13,11 @@ use tokio::time::Instant;
 use super::batch::OpenBatch;
 use super::partitioner::partition_of;
 
+/// With fewer partitions a request brings enough for each, and there is one lane.
+const PARTITIONS_MIN: u32 = 32;
 /// So many partitions at least share a lane.
-const LANE_PARTITIONS_MIN: u32 = 16;
-/// More lanes would hold too much of the room for unanswered records.
+const LANE_PARTITIONS_MIN: u32 = 4;
+/// More lanes would hold too much of the room for unanswered records, and of the processor's cache.
 const LANES_MAX: u32 = 64;
 /// Lanes are used for so long after a record had to wait for room.
 const CROWDED_FOR: Duration = Duration::from_millis(50);
@@ -37,7 +39,10 @@ pub(super) struct Lanes {
 impl Lanes {
     /// For a topic with so many partitions to choose from by key.
     pub(super) fn new(partition_count: u32) -> Self {
-        let lane_count = (partition_count / LANE_PARTITIONS_MIN).clamp(1, LANES_MAX);
+        let lane_count = match partition_count {
+            ..PARTITIONS_MIN => 1,
+            count => (count / LANE_PARTITIONS_MIN).min(LANES_MAX),
+        };
         Self {
             partition_count,
             lane_count,
@@ -192,6 +197,13 @@ mod tests {
             let of_key = || spread.iter().skip(key).step_by(10);
             assert!(of_key().all(|lane| Some(lane) == of_key().next()));
         }
+    }
+
+    #[test]
+    fn there_are_as_many_lanes_as_have_use_and_room() {
+        let count = |partitions| Lanes::new(partitions).count();
+        assert_eq!((count(31), count(32)), (1, 8));
+        assert_eq!((count(255), count(100_000)), (63, 64));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use flowstone_disk::OpenMode;
 use flowstone_format::{FloorSlot, Manifest, Position, SegmentEntry, SegmentState};
 
 use super::active::{Ending, open, settle};
@@ -58,18 +59,18 @@ pub(super) fn recover(
             )));
         }
     };
-    let mut sealed = manifest.clone();
-    sealed.segments[number] = segment.ended_entry(&tail);
+    let mut decided = manifest.clone();
+    decided.segments[number] = segment.ended_entry(&tail);
     if !whole {
         tracing::info!(
             file = %segment.path.display(), position = %segment.staged_end,
             offset = %tail.next_offset,
             "a segment was cut short before it was synced; what was written behind it is sealed off"
         );
-        sealed.segments.truncate(number + 1);
+        decided.segments.truncate(number + 1);
     }
-    match dir.write_manifest(&sealed) {
-        Ok(()) => manifest = sealed,
+    match dir.write_manifest(&decided) {
+        Ok(()) => manifest = decided,
         Err(full @ LogError::DiskFull { .. }) => {
             segment.view.seal(tail.next_offset, segment.durable_end);
             return Ok(ControlFlow::Break(Recovered {
@@ -91,7 +92,7 @@ pub(super) fn recover(
 }
 
 /// Which of the listed segments is closing.
-pub(crate) fn number(manifest: &Manifest) -> Option<usize> {
+fn number(manifest: &Manifest) -> Option<usize> {
     let is_closing = |entry: &SegmentEntry| entry.state == SegmentState::Closing;
     manifest.segments.iter().position(is_closing)
 }
@@ -139,7 +140,7 @@ fn is_any_durable(dir: &PartitionDir, behind: &[SegmentEntry]) -> Result<bool, L
         let path = dir.segment_path(entry.base_offset, entry.id);
         let upto = dir
             .disk
-            .open(&path, flowstone_disk::OpenMode::Read)
+            .open(&path, OpenMode::Read)
             .and_then(|file| torn::durable_upto_behind(&*file, FIRST_FRAME.get(), entry.salt));
         let upto = upto.map_err(LogError::io("read", &path))?;
         if upto.is_some_and(|upto: Position| upto > FIRST_FRAME) {

@@ -89,7 +89,7 @@ pub(crate) const BUGS: &[Bug] = &[
     Bug {
         name: "what-is-behind-a-cut-stays-listed",
         file: "crates/log/src/recover/closing.rs",
-        from: "        sealed.segments.truncate(number + 1);\n",
+        from: "        decided.segments.truncate(number + 1);\n",
         to: "",
         packages: LOG,
     },
