@@ -331,8 +331,8 @@ impl Producer {
         self.queue.push_now(&entry, false)
     }
 
-    /// Copies many records, in their order, and answers once all are taken; as [`Producer::send`] of one after the
-    /// other, in half of the time where they are small, and without handles: what becomes of them is told by
+    /// Copies many records, in their order, and answers once all are taken: as [`Producer::send`] of one after the
+    /// other, cheaper where they are small, and without handles. What becomes of them is told by
     /// [`Producer::flush`] and [`Producer::close`]. Waits while too many bytes are unanswered. When this is dropped
     /// while it waits, some of the first may have been taken.
     ///
