@@ -293,24 +293,22 @@ fn walk(
                 },
             );
             let found = found.map_err(LogError::io("read", &path))?;
-            if entry.state == SegmentState::Closing {
-                let floor = report.floor.as_ref();
-                match closing::judge(dir, manifest, number, found.tail, found.ending, floor)? {
-                    Ok(whole) => {
-                        segment.torn_tail = !whole;
-                        None
-                    }
-                    Err(detail) => Some(detail),
+            let is_torn = match (entry.state, found.ending) {
+                (SegmentState::Closing, ending) => {
+                    let floor = report.floor.as_ref();
+                    closing::judge(dir, manifest, number, found.tail, ending, floor)?
+                        .map(|whole| !whole)
                 }
-            } else {
-                match found.ending {
-                    Ending::Clean => None,
-                    Ending::Torn => {
-                        segment.torn_tail = true;
-                        None
-                    }
-                    Ending::Rot(detail) => Some(detail),
+                (_, Ending::Clean) => Ok(false),
+                (_, Ending::Torn) => Ok(true),
+                (_, Ending::Rot(detail)) => Err(detail),
+            };
+            match is_torn {
+                Ok(torn) => {
+                    segment.torn_tail = torn;
+                    None
                 }
+                Err(detail) => Some(detail),
             }
         }
         SegmentState::Sealed => {
