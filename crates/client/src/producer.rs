@@ -20,7 +20,7 @@ use uuid::Uuid;
 use codec::Entry;
 pub use delivery::{Appended, Delivery};
 use driver::{Driver, Identity, Repeat, RequestShape};
-use lanes::Lanes;
+use lanes::{Lanes, SPREAD_BATCH_BYTES};
 pub use queue::ProducerTotals;
 use queue::{Bounds, Pushed, Queue};
 
@@ -33,6 +33,13 @@ const RECORDS_PER_REQUEST: u32 = 65_536;
 /// Room in a request for its envelope and its numbers, beside the records, the fields that all
 /// requests have, and the producer's id.
 const ENVELOPE_BYTES: usize = 64;
+/// How large a request grows unless told.
+const BATCH_BYTES: usize = 256 << 10;
+/// How much may be unanswered unless told: for each partition that records are spread over by their keys, within these
+/// bounds. What is unanswered of a partition is what its next frames are made of.
+const IN_FLIGHT_BYTES_OF_PARTITION: usize = 32 << 10;
+const IN_FLIGHT_BYTES_MIN: usize = 16 << 20;
+const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
 /// More requests are not left unanswered, though the broker may remember more.
 const UNANSWERED_REQUESTS: usize = 1_024;
 
@@ -41,8 +48,8 @@ const UNANSWERED_REQUESTS: usize = 1_024;
 pub struct ProducerBuilder {
     client: Client,
     topic: String,
-    batch_bytes: usize,
-    in_flight_bytes: usize,
+    batch_bytes: Option<usize>,
+    in_flight_bytes: Option<usize>,
     linger: Duration,
     partition: Option<i32>,
     acks: proto::Acks,
@@ -68,8 +75,8 @@ impl ProducerBuilder {
         Self {
             client,
             topic,
-            batch_bytes: 256 << 10,
-            in_flight_bytes: 16 << 20,
+            batch_bytes: None,
+            in_flight_bytes: None,
             linger: Duration::from_millis(5),
             partition: None,
             acks: proto::Acks::Unspecified,
@@ -126,18 +133,20 @@ impl ProducerBuilder {
     }
 
     /// How large a request grows before it is sent, in bytes of encoded records: 256 KiB unless
-    /// told, and never more than the broker takes. A larger record travels alone.
+    /// told, or 1 MiB while records are sorted by partition (see [`linger`](Self::linger)), and never more than the
+    /// broker takes. A larger record travels alone.
     #[must_use]
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
-        self.batch_bytes = bytes.max(1);
+        self.batch_bytes = Some(bytes.max(1));
         self
     }
 
     /// How many bytes of records may be waiting for their answer before [`Producer::send`] waits:
-    /// 16 MiB unless told.
+    /// 16 MiB unless told, or, where records go to partitions by their keys, 32 KiB for each of these if that is more,
+    /// up to 32 MiB.
     #[must_use]
     pub fn in_flight_bytes(mut self, bytes: usize) -> Self {
-        self.in_flight_bytes = bytes.max(1);
+        self.in_flight_bytes = Some(bytes.max(1));
         self
     }
 
@@ -216,14 +225,24 @@ impl ProducerBuilder {
             topic: self.topic,
             record_bytes_max: record_bytes,
             run_bytes_max,
-            batch_bytes: self.batch_bytes.min(run_bytes_max),
+            batch_bytes: self.batch_bytes.unwrap_or(BATCH_BYTES).min(run_bytes_max),
+            spread_batch_bytes: self
+                .batch_bytes
+                .unwrap_or(SPREAD_BATCH_BYTES)
+                .min(run_bytes_max),
             batch_records: if one_by_one { 1 } else { batch_records },
             linger: self.linger,
         };
         let routed_by_key = self.partition.is_none() && !one_by_one;
-        let partition_count = u32::try_from(topic.partition_count).unwrap_or(1);
-        let lanes = Lanes::new(if routed_by_key { partition_count } else { 1 });
-        let queue = Queue::new(bounds, self.in_flight_bytes, opened.before, lanes);
+        let partition_count = match u32::try_from(topic.partition_count) {
+            Ok(count) if routed_by_key => count,
+            _ => 1,
+        };
+        let in_flight_bytes = self
+            .in_flight_bytes
+            .unwrap_or_else(|| in_flight_bytes(partition_count));
+        let lanes = Lanes::new(partition_count);
+        let queue = Queue::new(bounds, in_flight_bytes, opened.before, lanes);
         let queue = Arc::new(queue);
         let repeat = Repeat {
             unknown: self.repeat.unknown || opened.identity.is_some(),
@@ -244,6 +263,12 @@ impl ProducerBuilder {
             driver: Some(tokio::spawn(driver.run())),
         })
     }
+}
+
+/// How much may be unanswered, unless told, of records for so many partitions.
+fn in_flight_bytes(partition_count: u32) -> usize {
+    let of_all = (partition_count as usize).saturating_mul(IN_FLIGHT_BYTES_OF_PARTITION);
+    of_all.clamp(IN_FLIGHT_BYTES_MIN, IN_FLIGHT_BYTES_MAX)
 }
 
 /// A producer as the broker knows it when it begins.
@@ -428,4 +453,17 @@ impl Drop for Producer {
 
 fn positive(number: i32) -> Option<usize> {
     usize::try_from(number).ok().filter(|&number| number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_left_unanswered_the_more_partitions_it_is_for() {
+        assert_eq!(in_flight_bytes(1), 16 << 20);
+        assert_eq!(in_flight_bytes(512), 16 << 20);
+        assert_eq!(in_flight_bytes(1_000), 1_000 * (32 << 10));
+        assert_eq!(in_flight_bytes(u32::MAX), 32 << 20);
+    }
 }

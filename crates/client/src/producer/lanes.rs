@@ -19,6 +19,8 @@ const PARTITIONS_MIN: u32 = 32;
 const LANE_PARTITIONS_MIN: u32 = 4;
 /// More lanes would hold too much of the room for unanswered records, and of the processor's cache.
 const LANES_MAX: u32 = 64;
+/// How large a request of a lane grows unless told: it is for more than one partition, and each part of it is a frame.
+pub(super) const SPREAD_BATCH_BYTES: usize = 1 << 20;
 /// Lanes are used for so long after a record had to wait for room.
 const CROWDED_FOR: Duration = Duration::from_millis(50);
 /// So long a record waits in a lane that does not fill meanwhile.
@@ -72,6 +74,11 @@ impl Lanes {
             }
             _ => 0,
         }
+    }
+
+    /// Whether records are being sorted.
+    pub(super) fn is_spread(&self) -> bool {
+        self.spread
     }
 
     /// How many lanes there are.

@@ -16,6 +16,9 @@ use super::delivery::{Delivery, Placement, producer_ended};
 use super::lanes::Lanes;
 use crate::{Error, Result, reason};
 
+#[cfg(test)]
+mod tests;
+
 /// How large things may grow.
 #[derive(Debug)]
 pub(super) struct Bounds {
@@ -27,6 +30,8 @@ pub(super) struct Bounds {
     pub(super) run_bytes_max: usize,
     /// At which a batch is sent.
     pub(super) batch_bytes: usize,
+    /// The same while records are sorted by partition.
+    pub(super) spread_batch_bytes: usize,
     /// At which a batch is sent, too.
     pub(super) batch_records: u32,
     pub(super) linger: Duration,
@@ -254,11 +259,14 @@ impl Queue {
             }
             return Ok((Pushed::NoRoom, true));
         }
-        let full = |open: &OpenBatch, more: usize| {
-            open.len() + more > self.bounds.batch_bytes
-                || open.record_count() >= self.bounds.batch_records
-        };
         let lane = state.lanes.lane(entry.record.key.as_deref());
+        let batch_bytes = match state.lanes.is_spread() {
+            true => self.bounds.spread_batch_bytes,
+            false => self.bounds.batch_bytes,
+        };
+        let full = |open: &OpenBatch, more: usize| {
+            open.len() + more > batch_bytes || open.record_count() >= self.bounds.batch_records
+        };
         let (mut wake, mut filled) = (false, false);
         let open = state.lanes.batch(lane).as_ref();
         if open.is_some_and(|open| full(open, entry_bytes)) {
@@ -270,7 +278,7 @@ impl Queue {
             wake = true;
             state.begun += 1;
             // The last record may be larger than that of the batch before.
-            let capacity = (state.capacity + state.capacity / 8).min(self.bounds.batch_bytes);
+            let capacity = (state.capacity + state.capacity / 8).min(batch_bytes);
             let batch = OpenBatch::new(capacity.max(entry_bytes));
             *state.lanes.batch(lane) = Some(batch);
         }

@@ -153,13 +153,14 @@ pub(super) struct Shape {
     )]
     pub(super) keys: u32,
 
-    /// How large a request grows
-    #[arg(short, long, env = "FLOWSTONE_BATCH", value_name = "SIZE", default_value = "256KiB", value_parser = parse_size)]
-    pub(super) batch: i64,
+    /// How large a request grows [default: as the Rust client is set up, 256KiB with --in-flight]
+    #[arg(short, long, env = "FLOWSTONE_BATCH", value_name = "SIZE", value_parser = parse_size)]
+    pub(super) batch: Option<i64>,
 
-    /// How many requests of each producer may wait for their answer
-    #[arg(long, env = "FLOWSTONE_IN_FLIGHT", value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    pub(super) in_flight: u32,
+    /// How many requests of each producer may wait for their answer [default: as the Rust client is set up, 64 with
+    /// --batch]
+    #[arg(long, env = "FLOWSTONE_IN_FLIGHT", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(super) in_flight: Option<u32>,
 
     /// How many producers there are, each with a connection of its own
     #[arg(short = 'P', long, env = "FLOWSTONE_PRODUCERS", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -176,6 +177,16 @@ pub(super) struct Shape {
     /// Records a second, of all producers together; without it as fast as the broker takes them
     #[arg(long, env = "FLOWSTONE_RATE", value_name = "N", value_parser = parse_rate)]
     pub(super) rate: Option<f64>,
+}
+
+impl Shape {
+    /// How large a request grows, and how many are in flight, if either is given.
+    pub(super) fn requests(&self) -> Option<(i64, u32)> {
+        match (self.batch, self.in_flight) {
+            (None, None) => None,
+            (batch, in_flight) => Some((batch.unwrap_or(256 << 10), in_flight.unwrap_or(64))),
+        }
+    }
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

@@ -84,8 +84,8 @@ mod tests {
         Shape {
             size,
             keys,
-            batch: 1,
-            in_flight: 1,
+            batch: None,
+            in_flight: None,
             producers: 1,
             partitions: 1,
             acks: None,

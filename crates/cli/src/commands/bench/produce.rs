@@ -145,15 +145,18 @@ impl Work {
     }
 
     async fn producer(&self) -> Result<Producer> {
-        let batch = usize::try_from(self.shape.batch).unwrap_or(1).max(1);
         let acks = self.shape.acks.map_or(Acks::Unspecified, Into::into);
-        let producer = self
+        let mut producer = self
             .client
             .producer(&self.topic)
             .acks(acks)
-            .batch_bytes(batch)
-            .in_flight_bytes(batch.saturating_mul(self.shape.in_flight as usize))
             .delivery_timeout(self.retry_for);
+        if let Some((batch, in_flight)) = self.shape.requests() {
+            let batch = usize::try_from(batch).unwrap_or(1).max(1);
+            producer = producer
+                .batch_bytes(batch)
+                .in_flight_bytes(batch.saturating_mul(in_flight as usize));
+        }
         Ok(producer.build().await?)
     }
 

@@ -44,8 +44,9 @@ pub(super) struct Report {
 struct Producing {
     producers: u32,
     keys: u32,
-    batch_bytes: i64,
-    in_flight_requests: u32,
+    /// None: as the client is set up.
+    batch_bytes: Option<i64>,
+    in_flight_requests: Option<u32>,
     /// Records a second that were due; none for as fast as it goes.
     rate: Option<f64>,
     /// Records that were due when the time was over, and were not sent: the broker, or this client, does
@@ -95,8 +96,8 @@ impl Report {
             producing: Some(Producing {
                 producers: shape.producers,
                 keys: shape.keys,
-                batch_bytes: shape.batch,
-                in_flight_requests: shape.in_flight,
+                batch_bytes: shape.requests().map(|(batch, _)| batch),
+                in_flight_requests: shape.requests().map(|(_, in_flight)| in_flight),
                 rate: shape.rate,
                 not_sent: 0,
             }),
@@ -250,12 +251,17 @@ impl Producing {
             None => "as fast as it goes (closed loop)".to_owned(),
             Some(rate) => format!("{rate} a second as they are due (open loop)"),
         };
+        let requests = match (self.batch_bytes, self.in_flight_requests) {
+            (Some(batch), Some(in_flight)) => format!(
+                "requests of {}, {in_flight} of each in flight",
+                show_size(batch.unsigned_abs())
+            ),
+            _ => "requests as the client is set up".to_owned(),
+        };
         format!(
-            "records of {} {keys}, {pace}; producers: {}, requests of {}, {} of each in flight",
+            "records of {} {keys}, {pace}; producers: {}, {requests}",
             show_size(record_bytes.unsigned_abs()),
             self.producers,
-            show_size(self.batch_bytes.unsigned_abs()),
-            self.in_flight_requests
         )
     }
 }
