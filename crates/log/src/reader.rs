@@ -17,7 +17,8 @@ use walk::Run;
 /// How much one read may bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadLimit {
-    /// Bytes of stored records. One record comes even if it is larger.
+    /// Bytes of stored records. One record comes even if it is larger. A read that is half full takes the next frame
+    /// whole or not at all.
     pub max_bytes: usize,
     /// Records; `u32::MAX` for no limit.
     pub max_records: u32,

@@ -24,6 +24,12 @@ impl Run<'_> {
                 || self.batch.record_count >= self.limit.max_records)
     }
 
+    /// From here on only whole frames are taken: to cut one is to walk its records, up to the cut and once more when the
+    /// next read goes on from there.
+    fn is_half_full(&self) -> bool {
+        self.batch.record_count > 0 && self.batch.bytes >= self.limit.max_bytes / 2
+    }
+
     /// Takes what is wanted of one segment; false when the next record does not fit any more.
     pub(super) fn walk(&mut self, view: &SegmentView) -> Result<bool, ReadError> {
         let (mut window, mut expected) = if self.resident_only {
@@ -80,6 +86,9 @@ impl Run<'_> {
             .unwrap_or(u32::MAX)
             .min(self.limit.max_records - self.batch.record_count);
         let whole = u64::from(wanted) == header.next_offset() - self.at;
+        if whole && payload.len() - from > room && self.is_half_full() {
+            return Ok(false);
+        }
         let (count, to) = if whole && payload.len() - from <= room {
             (wanted, payload.len())
         } else {

@@ -5,13 +5,15 @@ use flowstone_log::ReadLimit;
 
 use crate::harness::{Rig, record};
 
-/// Whatever the limits are, and wherever it begins, it is what counting says; over frames and segments.
+/// Whatever the limits are, and wherever it begins; over frames and segments. Once it is half full it takes a frame
+/// whole or not at all.
 #[test]
-fn reads_bring_what_fits_to_the_byte_and_to_the_record() {
+fn reads_bring_what_fits_to_the_record_or_to_the_frame() {
     let mut rig = Rig::new(1);
     rig.config.segment_bytes = 5_000;
     let mut log = rig.open_log();
     let values: Vec<Vec<u8>> = (1..=9).map(|n| vec![b'v'; n * 37 % 50]).collect();
+    let frame_ends = [5, 7, 9];
     for group in [&values[..5], &values[5..7], &values[7..]] {
         let records: Vec<_> = group.iter().map(|value| record(value, 0)).collect();
         rig.put(&mut log, &records).unwrap();
@@ -26,6 +28,7 @@ fn reads_bring_what_fits_to_the_byte_and_to_the_record() {
         .map(|offset| reader.read(Offset::new(offset), &one).unwrap().bytes)
         .collect();
     let all: usize = sizes.iter().sum();
+    let mut ends_with_a_frame = 0;
     for from in 0..9_usize {
         for max_bytes in 0..=all + 1 {
             for (max_records, before) in [(u32::MAX, 9), (2, 9), (4, 9), (u32::MAX, 5), (3, 7)] {
@@ -34,27 +37,36 @@ fn reads_bring_what_fits_to_the_byte_and_to_the_record() {
                     max_records,
                     before: Some(Offset::new(before)),
                 };
+                let told = format!("from {from}, {limit:?}");
                 let batch = reader.read(Offset::new(from as u64), &limit).unwrap();
-                let (mut count, mut bytes) = (0, 0);
-                while ((from + count) as u64) < before
-                    && count < max_records as usize
-                    && (count == 0 || bytes + sizes[from + count] <= max_bytes)
-                {
-                    bytes += sizes[from + count];
-                    count += 1;
-                }
-                assert_eq!(
-                    (batch.record_count as usize, batch.bytes),
-                    (count, bytes),
-                    "from {from}, {limit:?}"
-                );
-                assert_eq!(batch.next_offset.get(), (from + count) as u64);
+                let (count, bytes) = (batch.record_count as usize, batch.bytes);
+                let next = from + count;
+                assert_eq!(batch.next_offset.get(), next as u64, "{told}");
+                assert_eq!(bytes, sizes[from..next].iter().sum::<usize>(), "{told}");
                 let chunks: usize = batch.chunks.iter().map(|chunk| chunk.len()).sum();
                 assert_eq!(chunks, bytes);
                 assert!(batch.chunks.iter().all(|chunk| !chunk.is_empty()));
+
+                assert!(bytes <= max_bytes || count <= 1, "too much {told}");
+                let most = (before as usize)
+                    .saturating_sub(from)
+                    .min(max_records as usize);
+                assert!(count <= most, "too many {told}");
+                if count == most || bytes + sizes[next] > max_bytes {
+                    continue;
+                }
+                let begins_frame = frame_ends.iter().position(|&end| end == next);
+                let frame = begins_frame.map(|at| sizes[next..frame_ends[at + 1]].iter().sum());
+                assert!(
+                    frame.is_some_and(|frame: usize| bytes + frame > max_bytes)
+                        && bytes >= max_bytes / 2,
+                    "too little {told}"
+                );
+                ends_with_a_frame += 1;
             }
         }
     }
+    assert!(ends_with_a_frame > 0);
 }
 
 /// What a read has brought in is in memory for the next one, and that brings the same.
