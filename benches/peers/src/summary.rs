@@ -85,6 +85,7 @@ fn is_there(report: &Report, work: Work) -> bool {
 fn short(peer: &Told) -> &str {
     match peer.name.as_str() {
         "nats-fast" => "NATS JetStream, fast ingest",
+        "rabbitmq-rust" => "RabbitMQ streams, their Rust client",
         _ => peer.title.split(" (").next().unwrap_or(&peer.title),
     }
 }

@@ -1,6 +1,7 @@
-//! RabbitMQ streams, behind a client of a few lines that speaks their binary protocol.
+//! RabbitMQ streams, behind a client of a few lines that speaks their binary protocol, or behind RabbitMQ's own.
 
 mod frame;
+mod rust_client;
 mod stream;
 
 use std::fs;
@@ -15,15 +16,29 @@ use crate::latency::Latencies;
 use crate::peer::{Offer, Peer, Place, Probe, Session, Transferred};
 use crate::process::{Server, find_program, free_port};
 use crate::work::{Durability, Load, Work};
+use rust_client::RustClient;
 use stream::{Connection, SendMany};
 
 /// Where Debian's package has its scripts that do not change the user.
 const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
 const VERSIONS: &str = "/usr/lib/rabbitmq/lib";
 
-pub(super) struct RabbitMq;
+pub(super) struct RabbitMq {
+    /// Behind its own client in Rust.
+    rust_client: bool,
+}
 
 impl RabbitMq {
+    /// Spoken to in a few lines.
+    pub(super) fn by_protocol() -> Self {
+        Self { rust_client: false }
+    }
+
+    /// Behind the client that its users in Rust have.
+    pub(super) fn by_rust_client() -> Self {
+        Self { rust_client: true }
+    }
+
     fn program(&self) -> Option<PathBuf> {
         let program = Path::new(SCRIPTS).join("rabbitmq-server");
         program.is_file().then_some(program)
@@ -39,14 +54,21 @@ impl RabbitMq {
 
 impl Peer for RabbitMq {
     fn name(&self) -> &'static str {
-        "rabbitmq"
+        match self.rust_client {
+            true => "rabbitmq-rust",
+            false => "rabbitmq",
+        }
     }
 
     fn title(&self) -> String {
         let version = self
             .version()
             .map_or(String::new(), |version| format!(" {version}"));
-        format!("RabbitMQ{version} streams (their binary protocol)")
+        let client = match self.rust_client {
+            true => "its Rust client",
+            false => "their binary protocol",
+        };
+        format!("RabbitMQ{version} streams ({client})")
     }
 
     fn offers(&self, work: Work) -> Offer {
@@ -80,11 +102,15 @@ impl Peer for RabbitMq {
         let mut command = command_of_broker(&program, port, mapper_port, place)?;
         let mut server = Server::start("rabbitmq", &mut command, place.dir())?;
         server.wait_until(|| Connection::open(port).is_ok())?;
-        Ok(Box::new(RabbitMqSession {
+        let session = RabbitMqSession {
             server,
             _mapper: mapper,
             port,
-        }))
+        };
+        if self.rust_client {
+            return Ok(Box::new(RustClient::connect(session)?));
+        }
+        Ok(Box::new(session))
     }
 }
 
@@ -104,7 +130,12 @@ fn command_of_broker(
     let environment = write("environment.conf", "")?;
     let config = write(
         "rabbitmq.conf",
-        &format!("listeners.tcp = none\nstream.listeners.tcp.1 = 127.0.0.1:{port}\n"),
+        &format!(
+            "listeners.tcp = none\n\
+             stream.listeners.tcp.1 = 127.0.0.1:{port}\n\
+             stream.advertised_host = 127.0.0.1\n\
+             stream.advertised_port = {port}\n"
+        ),
     )?;
     let mut command = Command::new(program);
     command

@@ -12,7 +12,7 @@ use flowstone_broker::{
     Broker, BrokerConfig, Cursor, Delivery, Env, Error, FetchRequest, OpenError, ProduceRequest,
     Start, Stop, SubscribeRequest, TopicChange, TopicSpec,
 };
-use flowstone_disk::{DirEntry, Disk, File, Lock, Map, OpenMode, RealDisk};
+use flowstone_disk::{DirEntry, Disk, File, Lock, Map, OpKind, OpenMode, RealDisk, SimDisk};
 use pollster::block_on;
 
 use crate::harness::{at, decode, log_everything, read, texts, values};
@@ -444,4 +444,31 @@ fn what_a_topic_keeps_is_changed_at_once() {
             "retention is not applied"
         );
     }
+}
+
+/// Whoever commits a thousand times a second would wake the thread that keeps FLOOR as often.
+#[test]
+fn floor_is_told_in_rounds_and_not_of_each_commit() {
+    let disk = SimDisk::new(1);
+    let env = Env {
+        disk: disk.disk(),
+        ..Env::real()
+    };
+    let broker = Broker::open(config(Path::new("/data")), env).unwrap();
+    topic(&broker, 1);
+    disk.start_trace();
+    let begun = Instant::now();
+    for _ in 0..500 {
+        block_on(broker.produce(request(Some(0), "one"))).unwrap();
+    }
+    let rounds = begun.elapsed().as_millis() / 10 + 2;
+    let trace = disk.take_trace();
+    let told = trace
+        .iter()
+        .filter(|op| op.kind == OpKind::Write && op.path.ends_with("FLOOR"));
+    let told = told.count() as u128;
+    assert!(
+        0 < told && told <= rounds,
+        "{told} times in {rounds} rounds"
+    );
 }
