@@ -14,6 +14,8 @@ use crate::core::Core;
 /// of the processor's time at a thousand commits a second.
 const PAUSE: Duration = Duration::from_millis(10);
 
+const NO_PANIC: &str = "nothing panics with the floor's state in hand";
+
 /// The FLOOR file, and what is to be written to it.
 #[derive(Debug)]
 pub(crate) struct FloorKeeper {
@@ -80,7 +82,7 @@ impl FloorKeeper {
             let pausing = self
                 .wake
                 .wait_timeout_while(state, pause, |state| !state.stopped);
-            drop(pausing.expect("nothing panics with the floor's state in hand"));
+            drop(pausing.expect(NO_PANIC));
         }
         self.finish(core);
     }
@@ -91,13 +93,13 @@ impl FloorKeeper {
         let mut state = self.state();
         state.waits_for_slots = true;
         let none = |state: &mut State| state.slots.is_empty() && !state.stopped;
-        let mut state = if state.written_at.is_some() {
-            let waited = self.wake.wait_timeout_while(state, idle, none);
-            waited.map(|(state, _)| state).map_err(|_| ())
-        } else {
-            self.wake.wait_while(state, none).map_err(|_| ())
-        }
-        .expect("nothing panics with the floor's state in hand");
+        let mut state = match state.written_at {
+            Some(_) => {
+                let waited = self.wake.wait_timeout_while(state, idle, none);
+                waited.expect(NO_PANIC).0
+            }
+            None => self.wake.wait_while(state, none).expect(NO_PANIC),
+        };
         state.waits_for_slots = false;
         !state.stopped
     }
@@ -153,8 +155,6 @@ impl FloorKeeper {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state
-            .lock()
-            .expect("nothing panics with the floor's state in hand")
+        self.state.lock().expect(NO_PANIC)
     }
 }

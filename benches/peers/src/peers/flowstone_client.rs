@@ -186,10 +186,7 @@ impl Session for ClientSession {
             for producer in producers {
                 tasks.spawn(send_many(producer, value_bytes, bound));
             }
-            let mut records = 0;
-            while let Some(ended) = tasks.join_next().await {
-                records += ended.context("a producer has panicked")??;
-            }
+            let records = runtime::sum_of(tasks).await?;
             anyhow::Ok((records, begun.elapsed().as_secs_f64()))
         })?;
         Ok(Transferred {

@@ -73,10 +73,7 @@ impl<D: Dialect> Session for OpaqueSession<D> {
             for (up, channel) in ups.into_iter().zip(channels) {
                 tasks.spawn(async move { up.send_many(&channel, messages_max, bound.time).await });
             }
-            let mut messages = 0;
-            while let Some(ended) = tasks.join_next().await {
-                messages += ended.context("a producer has panicked")??;
-            }
+            let messages = runtime::sum_of(tasks).await?;
             anyhow::Ok((messages, begun.elapsed().as_secs_f64()))
         })?;
         Ok(Transferred {

@@ -86,11 +86,10 @@ impl Run<'_> {
             .unwrap_or(u32::MAX)
             .min(self.limit.max_records - self.batch.record_count);
         let whole = u64::from(wanted) == header.next_offset() - self.at;
-        if whole && payload.len() - from > room && self.is_half_full() {
-            return Ok(false);
-        }
         let (count, to) = if whole && payload.len() - from <= room {
             (wanted, payload.len())
+        } else if whole && self.is_half_full() {
+            return Ok(false);
         } else {
             self.cut(payload, from, wanted, room)
                 .ok_or_else(no_record)?

@@ -90,10 +90,7 @@ impl Session for RustClient {
                 let name = stream_name(&load.topic, partition);
                 tasks.spawn(send_many(environment.clone(), name, load.clone()));
             }
-            let mut records = 0;
-            while let Some(ended) = tasks.join_next().await {
-                records += ended.context("a producer has panicked")??;
-            }
+            let records = runtime::sum_of(tasks).await?;
             anyhow::Ok((records, begun.elapsed().as_secs_f64()))
         })?;
         Ok(Transferred {
