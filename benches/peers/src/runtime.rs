@@ -1,4 +1,4 @@
-//! The runtime that clients and the raw server work on: the one that Flowstone's binary has.
+//! The runtime that clients and the raw server work on: the one that Flowstone's broker has.
 
 use anyhow::{Context, Result};
 use tokio::runtime::{Builder, Runtime};

@@ -18,8 +18,9 @@ use crate::stream::Responses;
 use crate::{Error, ProducerBuilder, Result, SubscribeBuilder};
 
 /// Windows and frames far above HTTP/2's defaults: with those a stream is limited to a fraction
-/// of what loopback or a local network carries.
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+/// of what loopback or a local network carries. What has come and waits for its reader is out of the processor's cache
+/// when it is read, so more is not better (docs/performance.md).
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// Above any response that a broker is configured to send; a bound all the same.

@@ -20,7 +20,7 @@ use crate::peer::Probe;
 use crate::work::REQUESTS_IN_FLIGHT;
 
 /// The settings of Flowstone's Rust client (`crates/client/src/client.rs`).
-const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(10);

@@ -30,11 +30,12 @@ pub(crate) const DOWN: &str = "/flowstone.peers.Raw/Down";
 const ACK: &[u8] = &[0; 10];
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
-/// The HTTP/2 settings that Flowstone's server has by default (`crates/server/src/config.rs`).
+/// The HTTP/2 settings that Flowstone's server has by default (`crates/server/src/config.rs`). Windows are what the first
+/// connection gets there (`crates/server/src/windows.rs`).
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const STREAMS_MAX: u32 = 256;
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 2 << 20;
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 
 /// What is asked for with [`DOWN`]: so many messages of so many bytes.
