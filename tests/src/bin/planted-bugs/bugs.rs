@@ -1,4 +1,4 @@
-//! The bugs: what a tired developer could write, each of which would lose or invent a record, or hide damage.
+//! The bugs: what a tired developer could write, each of which would lose, invent or misplace a record, or hide damage.
 
 /// A bug: one place in one file, as it is and as it would be wrong.
 pub(crate) struct Bug {
@@ -13,6 +13,7 @@ pub(crate) struct Bug {
 
 const LOG: &[&str] = &["flowstone-log"];
 const BROKER: &[&str] = &["flowstone-broker"];
+const CLIENT: &[&str] = &["flowstone-client"];
 const EXPLORER: &[&str] = &[];
 
 pub(crate) const BUGS: &[Bug] = &[
@@ -365,5 +366,26 @@ pub(crate) const BUGS: &[Bug] = &[
         from: "self.forgotten_epoch = self.forgotten_epoch.max(opened.epoch);",
         to: "",
         packages: BROKER,
+    },
+    Bug {
+        name: "half-full-read-goes-past-the-frame",
+        file: "crates/log/src/reader/walk.rs",
+        from: "} else if whole && self.is_half_full() {\n            return Ok(false);",
+        to: "} else if whole && self.is_half_full() {\n            return Ok(true);",
+        packages: LOG,
+    },
+    Bug {
+        name: "floor-is-not-told-at-a-stop",
+        file: "crates/broker/src/floor_keeper.rs",
+        from: "        self.finish(core);\n",
+        to: "",
+        packages: BROKER,
+    },
+    Bug {
+        name: "records-of-a-key-are-open-in-two-lanes",
+        file: "crates/client/src/producer/lanes.rs",
+        from: "        if self.is_empty() {\n            self.spread",
+        to: "        {\n            self.spread",
+        packages: CLIENT,
     },
 ];
