@@ -472,3 +472,23 @@ fn floor_is_told_in_rounds_and_not_of_each_commit() {
         "{told} times in {rounds} rounds"
     );
 }
+
+/// Within the round that is waited for, or before what was written is synced.
+#[test]
+fn floor_is_on_disk_after_a_stop() {
+    let disk = SimDisk::new(1);
+    let env = Env {
+        disk: disk.disk(),
+        ..Env::real()
+    };
+    let broker = Broker::open(config(Path::new("/data")), env).unwrap();
+    topic(&broker, 1);
+    disk.start_trace();
+    block_on(broker.produce(request(Some(0), "one"))).unwrap();
+    block_on(broker.shutdown()).unwrap();
+    let of_floor = disk.take_trace().into_iter();
+    let of_floor = of_floor.filter(|op| op.path.ends_with("FLOOR"));
+    let kinds: Vec<_> = of_floor.map(|op| op.kind).collect();
+    assert!(kinds.contains(&OpKind::Write), "{kinds:?}");
+    assert_eq!(kinds.last(), Some(&OpKind::SyncData), "{kinds:?}");
+}
