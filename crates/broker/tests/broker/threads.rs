@@ -446,9 +446,8 @@ fn what_a_topic_keeps_is_changed_at_once() {
     }
 }
 
-/// Whoever commits a thousand times a second would wake the thread that keeps FLOOR as often.
-#[test]
-fn floor_is_told_in_rounds_and_not_of_each_commit() {
+/// A broker with threads and a topic, whose disk notes what is done with it from now on.
+fn traced_broker() -> (Broker, SimDisk) {
     let disk = SimDisk::new(1);
     let env = Env {
         disk: disk.disk(),
@@ -457,6 +456,13 @@ fn floor_is_told_in_rounds_and_not_of_each_commit() {
     let broker = Broker::open(config(Path::new("/data")), env).unwrap();
     topic(&broker, 1);
     disk.start_trace();
+    (broker, disk)
+}
+
+/// Whoever commits a thousand times a second would wake the thread that keeps FLOOR as often.
+#[test]
+fn floor_is_told_in_rounds_and_not_of_each_commit() {
+    let (broker, disk) = traced_broker();
     let begun = Instant::now();
     for _ in 0..500 {
         block_on(broker.produce(request(Some(0), "one"))).unwrap();
@@ -476,14 +482,7 @@ fn floor_is_told_in_rounds_and_not_of_each_commit() {
 /// Within the round that is waited for, or before what was written is synced.
 #[test]
 fn floor_is_on_disk_after_a_stop() {
-    let disk = SimDisk::new(1);
-    let env = Env {
-        disk: disk.disk(),
-        ..Env::real()
-    };
-    let broker = Broker::open(config(Path::new("/data")), env).unwrap();
-    topic(&broker, 1);
-    disk.start_trace();
+    let (broker, disk) = traced_broker();
     block_on(broker.produce(request(Some(0), "one"))).unwrap();
     block_on(broker.shutdown()).unwrap();
     let of_floor = disk.take_trace().into_iter();
