@@ -1,5 +1,7 @@
 //! Connections: accepted, counted, bounded, served, and closed or cut off at a stop.
 
+mod together;
+
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +25,8 @@ use tonic::body::Body;
 use crate::config::{Http2Config, ServerConfig};
 use crate::front::Front;
 use crate::windows::{Window, Windows};
+pub(crate) use together::OpenStreams;
+use together::{drive, gathering};
 
 /// How long to wait after an accept that failed for want of file descriptors or memory. Without a pause
 /// it would fail again at once, over and over.
@@ -32,9 +36,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// and nothing cold is read.
 const FILES_KEPT: u64 = 64;
 
-/// Where the client of a call is; among the extensions of its request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+/// What a call comes by; among the extensions of its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    /// Where the client is.
+    pub(crate) address: SocketAddr,
+    /// Kept by a call until its last message is sent.
+    pub(crate) streams: OpenStreams,
+}
 
 /// All connections of a server.
 #[derive(Debug)]
@@ -122,12 +131,18 @@ impl Connections {
         window: Window,
     ) -> impl Future<Output = ()> + use<> {
         let front = self.front.clone();
+        let streams = OpenStreams::default();
+        let from = Peer {
+            address: peer,
+            streams: streams.clone(),
+        };
         let calls = service_fn(move |request: Request<Incoming>| {
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(from.clone());
             let answer = front.clone().answer(request);
             async move { Ok::<_, Infallible>(answer.await) }
         });
+        let (stream, to_send) = gathering(stream);
         let connection =
             transport(&self.http2, &window).serve_connection(TokioIo::new(stream), calls);
         let (closing, cut) = (self.closing.clone(), self.cut.clone());
@@ -137,12 +152,12 @@ impl Connections {
             let mut connection = pin!(connection);
             let served = tokio::select! {
                 () = cut.cancelled() => return,
-                served = &mut connection => served,
+                served = drive(connection.as_mut(), &to_send, &streams) => served,
                 () = closing.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     tokio::select! {
                         () = cut.cancelled() => return,
-                        served = connection => served,
+                        served = drive(connection, &to_send, &streams) => served,
                     }
                 }
             };

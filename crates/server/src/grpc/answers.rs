@@ -12,6 +12,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::{response, trailers};
+use crate::connections::OpenStreams;
 use crate::wire::ToWire;
 use flowstone_grpc::{Splices, prefix};
 
@@ -23,12 +24,14 @@ const GATHERED_BYTES_MAX: usize = 32 << 10;
 
 /// A response of one message, or the status instead of it.
 pub(crate) fn unary<M: ToWire + Send + 'static>(answer: Result<M, Status>) -> Response<Body> {
-    streaming(answer.map(|message| -> Stream<M> { Box::pin(once(ready(Ok(message)))) }))
+    let messages = answer.map(|message| -> Stream<M> { Box::pin(once(ready(Ok(message)))) });
+    streaming(messages, None)
 }
 
-/// A response of many messages, or the status instead of them.
+/// A response of many messages, or the status instead of them. It keeps its place until the last one is sent.
 pub(crate) fn streaming<M: ToWire + Send + 'static>(
     answer: Result<Stream<M>, Status>,
+    place: Option<OpenStreams>,
 ) -> Response<Body> {
     match answer {
         Ok(messages) => response(Body::new(Answers {
@@ -36,6 +39,7 @@ pub(crate) fn streaming<M: ToWire + Send + 'static>(
             splices: Splices::default(),
             status: None,
             ended: false,
+            _place: place,
         })),
         Err(status) => status.into_http(),
     }
@@ -48,6 +52,7 @@ struct Answers<M> {
     /// Told once all that is in `splices` is.
     status: Option<Status>,
     ended: bool,
+    _place: Option<OpenStreams>,
 }
 
 impl<M: ToWire> Answers<M> {

@@ -16,7 +16,7 @@ use tonic::codegen::Service;
 use tonic::server::NamedService;
 
 use super::{Services, produce_stream, subscribe, told};
-use crate::connections::Peer;
+use crate::connections::{OpenStreams, Peer};
 use crate::deadline::Deadline;
 use crate::fields;
 use crate::grpc;
@@ -54,10 +54,15 @@ impl LogService {
         match method {
             "Produce" => grpc::unary(call.produce().await),
             "ProduceStream" => {
-                grpc::streaming(Ok(produce_stream::answers(call.services, call.messages)))
+                let place = call.place();
+                let answers = produce_stream::answers(call.services, call.messages);
+                grpc::streaming(Ok(answers), place)
             }
             "Fetch" => grpc::unary(call.fetch().await),
-            "Subscribe" => grpc::streaming(call.subscribe().await),
+            "Subscribe" => {
+                let place = call.place();
+                grpc::streaming(call.subscribe().await, place)
+            }
             "OpenProducer" => grpc::unary(call.open_producer().await),
             "CommitOffsets" => grpc::unary(call.commit_offsets().await),
             "ListOffsets" => grpc::unary(call.list_offsets().await),
@@ -101,8 +106,14 @@ impl Call {
     /// Where the client is.
     fn peer(&self) -> String {
         let peer = self.extensions.get::<Peer>();
-        peer.map(|Peer(address)| address.to_string())
+        peer.map(|peer| peer.address.to_string())
             .unwrap_or_default()
+    }
+
+    /// Its place among the streams of its connection.
+    fn place(&self) -> Option<OpenStreams> {
+        let peer = self.extensions.get::<Peer>();
+        peer.map(|peer| peer.streams.clone())
     }
 
     async fn produce(self) -> Result<v1::ProduceResponse, Status> {
