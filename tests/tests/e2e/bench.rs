@@ -1,5 +1,7 @@
 //! `flowstone bench`: its numbers are of what it did, and it leaves nothing behind.
 
+use std::time::Duration;
+
 use flowstone_tests::Broker;
 use serde_json::Value;
 
@@ -86,4 +88,24 @@ fn what_cannot_be_measured_is_told() {
     run(&["bench", "consume", "-c", "3", "--fill", "1KiB"])
         .fails(2, &["3 consumers", "--partitions"]);
     run(&["bench", "produce", "--rate", "0"]).fails(2, &["records a second"]);
+    run(&["bench", "produce", "--batch", "0"]).fails(2, &["write 1"]);
+}
+
+#[test]
+fn a_stop_waits_for_acks_but_not_for_long() {
+    let mut broker = Broker::start();
+    broker.flowstone(["topic", "create", "visits"]).run().ok();
+    let args = ["bench", "produce", "visits", "-d", "10m"];
+    let mut bench = broker.flowstone(args).spawn();
+    // It is at work once there is a record.
+    broker
+        .flowstone(["consume", "visits", "-n", "1"])
+        .run()
+        .ok();
+    broker.process().stop();
+    bench.interrupt();
+    let status = bench.wait(Duration::from_secs(60));
+    assert_eq!(status.code(), Some(1), "{}", bench.printed());
+    let told = bench.stderr().text();
+    assert!(told.contains("not acknowledged after 5s"), "{told}");
 }

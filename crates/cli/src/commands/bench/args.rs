@@ -154,7 +154,7 @@ pub(super) struct Shape {
     pub(super) keys: u32,
 
     /// How large a request grows [default: as the Rust client is set up, 256KiB with --in-flight]
-    #[arg(short, long, env = "FLOWSTONE_BATCH", value_name = "SIZE", value_parser = parse_size)]
+    #[arg(short, long, env = "FLOWSTONE_BATCH", value_name = "SIZE", value_parser = parse_batch)]
     pub(super) batch: Option<i64>,
 
     /// How many requests of each producer may wait for their answer [default: as the Rust client is set up, 64 with
@@ -186,6 +186,13 @@ impl Shape {
             (None, None) => None,
             (batch, in_flight) => Some((batch.unwrap_or(256 << 10), in_flight.unwrap_or(64))),
         }
+    }
+}
+
+fn parse_batch(text: &str) -> Result<i64, String> {
+    match parse_size(text)? {
+        0 => Err("a request is not empty: write 1 to send each record by itself".to_owned()),
+        bytes => Ok(bytes),
     }
 }
 

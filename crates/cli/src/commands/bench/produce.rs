@@ -1,9 +1,10 @@
 //! `flowstone bench produce`, and the load that the other measurements need.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use flowstone_client::{Acks, Client, Producer};
 use tokio::runtime::Handle;
 use tokio::task::{JoinSet, spawn_blocking};
@@ -51,6 +52,9 @@ pub(super) async fn run(global: &Global, args: ProduceArgs) -> Result<()> {
         .print(output(global, args.json))
 }
 
+/// How long acks are waited for once somebody asked to stop.
+const ACKS_AFTER_STOP: Duration = Duration::from_secs(5);
+
 /// What a latency is: without a rate a record is due when there is room for it.
 fn latency_of(shape: &Shape) -> &'static str {
     match shape.rate {
@@ -75,7 +79,7 @@ pub(super) struct Work {
     pub(super) load: Load,
     pub(super) shape: Shape,
     pub(super) bounds: Bounds,
-    retry_for: std::time::Duration,
+    retry_for: Duration,
     pub(super) stop: Stop,
     progress: Arc<Progress>,
 }
@@ -133,7 +137,19 @@ impl Work {
             seconds: 0.0,
             latencies: Latencies::new(),
         };
-        while let Some(ended) = tasks.join_next().await {
+        let mut stop = self.stop.clone();
+        let mut overdue = pin!(async {
+            stop.asked().await;
+            tokio::time::sleep(ACKS_AFTER_STOP).await;
+        });
+        loop {
+            let ended = tokio::select! {
+                ended = tasks.join_next() => ended,
+                () = &mut overdue => bail!(
+                    "stopped, and what was sent is not acknowledged after {ACKS_AFTER_STOP:?}: is the broker still there?"
+                ),
+            };
+            let Some(ended) = ended else { break };
             let sent = ended.context("a producer has panicked")??;
             all.records += sent.records;
             all.bytes += sent.bytes;
@@ -152,7 +168,7 @@ impl Work {
             .acks(acks)
             .delivery_timeout(self.retry_for);
         if let Some((batch, in_flight)) = self.shape.requests() {
-            let batch = usize::try_from(batch).unwrap_or(1).max(1);
+            let batch = usize::try_from(batch).unwrap_or(1);
             producer = producer
                 .batch_bytes(batch)
                 .in_flight_bytes(batch.saturating_mul(in_flight as usize));

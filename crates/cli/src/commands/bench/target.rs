@@ -57,7 +57,7 @@ impl Target {
     pub(super) async fn finish<T>(self, client: &Client, outcome: Result<T>) -> Result<T> {
         if self.temporary {
             let deleted = client.delete_topic(&self.topic).await;
-            if let (Ok(_), Err(error)) = (&outcome, deleted) {
+            if let Err(error) = deleted {
                 eprintln!("topic {} is still there: {error}", self.topic);
             }
         }
