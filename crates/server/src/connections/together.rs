@@ -2,7 +2,7 @@
 //!
 //! HTTP/2's library sends each message with a call of its own where it is too large to be copied (256 bytes), and the
 //! runtime lets a connection run as soon as the first of its streams has a message. With a thousand readers at the end of
-//! one partition that is a call of the system for each, which costs more than all that the broker does besides.
+//! one partition that is a call of the system for every second message, a third of what the broker does.
 //! So what is small is gathered here until the connection was polled, and a connection with many streams lets these run
 //! before it. What is large is written as it is, from where it is.
 
