@@ -187,7 +187,7 @@ impl ProducerBuilder {
     }
 
     /// How long after its first record a batch may still be unanswered or repeated before it is
-    /// given up: 2 minutes unless told.
+    /// given up: 2 minutes unless told. Pauses between attempts are at most half of it.
     #[must_use]
     pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
         self.repeat.within = timeout;

@@ -346,9 +346,10 @@ impl Driver {
             || one_partition && refused_by_partition.iter().any(|reason| error.is(reason))
     }
 
-    /// Waits, but not beyond the time that the oldest batch has.
+    /// Waits, but not beyond the time that the oldest batch has, and at most half of a batch's: one
+    /// that comes meanwhile shall be sent once before it is given up.
     async fn pause(&self, pause: Duration) {
-        let until = Instant::now() + pause;
+        let until = Instant::now() + pause.min(self.repeat.within / 2);
         let until = match self.pending.front() {
             Some(oldest) => until.min(oldest.since + self.repeat.within),
             None => until,

@@ -43,6 +43,8 @@ pub(crate) type Subscribed = (
 pub(crate) struct State {
     /// What becomes of the next requests; those beyond it are acknowledged.
     pub(crate) produce: VecDeque<Produce>,
+    /// When a refused request may come again, if that is told.
+    pub(crate) retry_after: Option<Duration>,
     /// The records that were appended, in order.
     pub(crate) appended: Vec<proto::Record>,
     /// Producers and expected offsets of the produce requests, those that were looked at.
@@ -188,6 +190,10 @@ impl Broker {
                     code: code.into(),
                     reason: reason.to_owned(),
                     message: "refused".to_owned(),
+                    retry_delay: self
+                        .state()
+                        .retry_after
+                        .map(|delay| delay.try_into().unwrap()),
                     ..proto::ErrorStatus::default()
                 }),
             }),

@@ -368,13 +368,13 @@ async fn a_broker_that_never_answers_is_given_up() {
     let producer = broker
         .client()
         .producer("visits")
-        .delivery_timeout(Duration::from_millis(100))
+        .delivery_timeout(Duration::from_secs(1))
         .build()
         .await
         .unwrap();
     let error = send(&producer, "only").await.await.unwrap_err();
     assert!(is_unknown(&error), "{error}");
-    assert!(error.message().contains("100ms"), "{error}");
+    assert!(error.message().contains("within 1s"), "{error}");
 }
 
 #[tokio::test]
@@ -386,7 +386,7 @@ async fn what_is_given_up_says_what_went_wrong() {
         .client()
         .producer("visits")
         .batch_bytes(1)
-        .delivery_timeout(Duration::from_millis(200))
+        .delivery_timeout(Duration::from_secs(1))
         .build()
         .await
         .unwrap();
@@ -401,6 +401,37 @@ async fn what_is_given_up_says_what_went_wrong() {
     broker.state().produce.clear();
     send(&producer, "third").await.await.unwrap();
     assert_eq!(broker.appended(), ["third"]);
+}
+
+/// Its last attempt begins in time and is refused too late, so that nothing is left to be repeated.
+#[tokio::test]
+async fn what_comes_after_something_was_given_up_has_an_attempt_of_its_own() {
+    let within = Duration::from_secs(1);
+    let broker = Broker::start().await;
+    let full = Produce::Refuse(Code::ResourceExhausted, reason::DISK_FULL);
+    script(&broker, &[full.clone(), full]);
+    broker.state().retry_after = Some(within / 2);
+    let producer = broker
+        .client()
+        .producer("visits")
+        .delivery_timeout(within)
+        .build()
+        .await
+        .unwrap();
+    broker.close_gate().await;
+    let begun = tokio::time::Instant::now();
+    let first = send(&producer, "first").await;
+    broker.arrival().await;
+    broker.let_one_pass();
+    broker.arrival().await;
+    assert!(begun.elapsed() < within, "a repeat comes in time");
+    broker.state().retry_after = Some(3 * within);
+    tokio::time::sleep_until(begun + within + within / 4).await;
+    broker.open_gate();
+    let error = first.await.unwrap_err();
+    assert!(error.is(reason::DISK_FULL), "{error}");
+    send(&producer, "second").await.await.unwrap();
+    assert_eq!(broker.appended(), ["second"]);
 }
 
 #[tokio::test]
