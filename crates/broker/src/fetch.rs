@@ -7,6 +7,7 @@ use flowstone_log::{ReadBatch, ReadLimit};
 use uuid::Uuid;
 
 use crate::core::Core;
+use crate::listeners::News;
 use crate::names::invalid;
 use crate::partition::Partition;
 use crate::resolve::{check_range, resolve};
@@ -105,16 +106,18 @@ pub(crate) async fn wait_for_data(core: &Core, topic: &str, partition: u32, from
     let Ok(partition) = topic.partition(partition) else {
         return;
     };
-    let mut watch = topic.watch();
+    let listener = Arc::default();
+    let _topic = topic.listeners().add(&listener, News::Topic);
+    let listening = partition.listen(&listener);
     loop {
-        watch.borrow_and_update();
+        listener.take_topic();
+        listener.take_partition();
+        listening.begin_look();
         let over = core.is_stopping() || topic.is_deleted();
         if over || partition.high_watermark() > from || partition.damage_at(from).is_some() {
             return;
         }
-        if watch.changed().await.is_err() {
-            return;
-        }
+        listener.heard().await;
     }
 }
 

@@ -29,6 +29,7 @@ mod group;
 mod groups;
 mod housekeeping;
 mod internal;
+mod listeners;
 mod metadata;
 mod metrics;
 mod names;

@@ -12,7 +12,7 @@ use flowstone_format::{
     FLOOR_NAME, HeaderError, Offset, PARTITIONS_DIR, PartitionId, partition_dir_name,
 };
 use flowstone_log::{Floor, FloorState, LogError, OpenSegments, ProducerBudget};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::append::RunQueue;
 use crate::append_clock::AppendClock;
@@ -216,7 +216,6 @@ fn open_internal(
         topic: format!("(internal) {name}").into(),
         partition: 0,
         internal: true,
-        changed: watch::Sender::new(0),
     };
     let path = config
         .data_dir

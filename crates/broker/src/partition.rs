@@ -15,12 +15,12 @@ use flowstone_format::{
 use flowstone_log::{
     Damage, Log, LogConfig, LogError, LogReader, OpenSegments, ProducerBudget, ReadBatch, ReadLimit,
 };
-use tokio::sync::watch;
 
 use self::errors::corrupt;
 use self::fullness::Fullness;
 use self::queue::Queue;
 use crate::append::Unanswered;
+use crate::listeners::{Listener, Listeners, Listening, News};
 use crate::metadata::FIRST_TOPIC_PARTITION;
 use crate::producers::RoutedBefore;
 use crate::{Error, PartitionInfo};
@@ -28,7 +28,7 @@ use crate::{Error, PartitionInfo};
 /// So many places of damage are told of one partition; who sees them needs no more.
 const MAX_TOLD: usize = 100;
 
-/// What a partition is called, and where what it does is told.
+/// What a partition is called.
 #[derive(Clone, Debug)]
 pub(crate) struct Label {
     /// The topic's name, or that of an internal log.
@@ -38,8 +38,6 @@ pub(crate) struct Label {
     /// Whether this is one of the broker's own logs, whose writes may not fail with the outcome
     /// unknown: what was replayed and what is in memory would part.
     pub(crate) internal: bool,
-    /// Counts up whenever there may be more to read in the topic.
-    pub(crate) changed: watch::Sender<u64>,
 }
 
 /// One partition.
@@ -57,6 +55,7 @@ pub(crate) struct Partition {
     refusal: OnceLock<Error>,
     /// The places of damage that were told, each once.
     told: Mutex<Vec<(PathBuf, Position)>>,
+    listeners: Listeners,
     queue: Queue,
     unanswered: Unanswered,
     segment_bytes: AtomicU64,
@@ -109,6 +108,7 @@ impl Partition {
             log: Mutex::new(log),
             refusal,
             told: Mutex::default(),
+            listeners: Listeners::default(),
             queue: Queue::default(),
             unanswered: Unanswered::default(),
             segment_bytes: AtomicU64::new(segment_bytes),
@@ -243,9 +243,14 @@ impl Partition {
         &self.label.topic
     }
 
-    /// Tells all who wait for this topic that there may be more to read.
+    /// Tells all who read it that there may be more to read, or nothing more ever.
     pub(crate) fn wake_readers(&self) {
-        self.label.changed.send_modify(|count| *count += 1);
+        self.listeners.tell();
+    }
+
+    /// Lets a listener hear of it.
+    pub(crate) fn listen(&self, listener: &Arc<Listener>) -> Listening {
+        self.listeners.add(listener, News::Partition(self.index()))
     }
 
     /// Adds what its log, if there is one, remembers that was routed by another number of partitions.

@@ -11,9 +11,10 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use flowstone_log::ReadBatch;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::groups::{Assignment, HandOut};
+use crate::listeners::{Listener, Listening};
 use crate::pool::PoolAnswer;
 use crate::topics::Topic;
 use crate::{Broker, Cursor, Error, Start, Stop};
@@ -60,11 +61,14 @@ pub struct Subscription {
     /// Keeps the broker open.
     broker: Broker,
     topic: Arc<Topic>,
-    watch: watch::Receiver<u64>,
+    /// Hears of the topic, and of the partitions that are read: these take turns in the order in which they
+    /// are told.
+    listener: Arc<Listener>,
+    _listening: Listening,
     /// By partition, ascending.
     readings: Vec<Reading>,
-    /// Which of the readings comes next.
-    turn: usize,
+    /// Partitions with more to read, of which as much as may be is uncommitted.
+    without_room: Vec<u32>,
     /// Whether partitions that are added are read too.
     follows_new: bool,
     max_batch_bytes: usize,
@@ -177,9 +181,13 @@ impl Subscription {
     async fn advance(&mut self) -> Result<Option<Delivery>, Error> {
         loop {
             // Seen before anything is looked at, so that no change is missed.
-            self.watch.borrow_and_update();
-            if let Some(member) = &mut self.member {
-                member.membership.told().borrow_and_update();
+            if self.listener.take_topic() {
+                self.add_new_partitions();
+            }
+            if let Some(member) = &mut self.member
+                && member.membership.take_told()
+            {
+                self.look_for_room();
             }
             self.check_over()?;
             let member = self.member.as_ref();
@@ -213,14 +221,13 @@ impl Subscription {
     /// Waits until something happens.
     async fn wait(&mut self) -> Result<Event, Error> {
         let Self {
-            watch,
+            listener,
             member,
             pending,
             ..
         } = self;
         let mut told = member.as_ref().map(|it| it.membership.listen());
-        // The topic and the membership in hand keep the senders.
-        let mut changed = pin!(watch.changed());
+        // The membership in hand keeps the sender.
         let mut told = pin!(async {
             match &mut told {
                 Some(told) => drop(told.changed().await),
@@ -239,8 +246,9 @@ impl Subscription {
             {
                 return Poll::Ready(started.map(Event::Started));
             }
-            let changed = changed.as_mut().poll(context).is_ready();
-            if changed || told.as_mut().poll(context).is_ready() {
+            // One read at a time: what comes to other partitions can wait for it.
+            let heard = listener.poll(context, pending.is_none()).is_ready();
+            if heard || told.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Ok(Event::Changed));
             }
             Poll::Pending
@@ -266,13 +274,15 @@ impl Subscription {
     }
 
     fn step(&mut self) -> Step {
-        self.add_new_partitions();
         if self.remaining == Some(0) {
             return Step::End;
         }
-        let count = self.readings.len();
-        let mut active = self.member.is_some();
-        for at in (0..count).map(|step| (self.turn + step) % count) {
+        while let Some(partition) = self.listener.take_partition() {
+            // It may have been lost since it was told.
+            let Some(at) = self.place_of(partition) else {
+                continue;
+            };
+            self.readings[at].begin_look();
             if self.member.is_some() {
                 self.readings[at].resume_if_mended();
             }
@@ -283,15 +293,36 @@ impl Subscription {
             if reading.has_more() {
                 let room = self.room(reading);
                 if room > 0 {
-                    self.turn = (at + 1) % count;
                     return self.read(at, room);
+                }
+                if !self.without_room.contains(&partition) {
+                    self.without_room.push(partition);
                 }
             } else if let Some(error) = reading.failure() {
                 return Step::Tell(self.suspend(at, error));
             }
-            active = true;
         }
-        if active { Step::Wait } else { Step::End }
+        if self.member.is_some() || self.readings.iter().any(|reading| !reading.is_over()) {
+            Step::Wait
+        } else {
+            Step::End
+        }
+    }
+
+    /// Looks again at what waits for commits.
+    fn look_for_room(&mut self) {
+        for partition in std::mem::take(&mut self.without_room) {
+            if let Some(at) = self.place_of(partition) {
+                self.readings[at].look_again();
+            }
+        }
+    }
+
+    /// Where the reading of a partition is, if it is read.
+    fn place_of(&self, partition: u32) -> Option<usize> {
+        self.readings
+            .binary_search_by_key(&partition, Reading::partition)
+            .ok()
     }
 
     /// How many more records of a partition may be delivered now.
@@ -313,8 +344,8 @@ impl Subscription {
         }
         let now = self.topic.now();
         for partition in now.partitions.iter().skip(self.readings.len()) {
-            self.readings
-                .push(Reading::new(Arc::clone(partition), 0, None));
+            let reading = Reading::new(Arc::clone(partition), 0, None, &self.listener);
+            self.readings.push(reading);
         }
     }
 
@@ -325,7 +356,6 @@ impl Subscription {
             self.readings
                 .retain(|reading| member.has(reading.partition(), reading.number()));
         }
-        self.turn = 0;
         let name = |partition: u32| (self.topic.name().to_owned(), partition);
         let partitions = assignment.partitions.iter().map(|it| it.partition);
         Delivery::Assignment {
@@ -353,13 +383,13 @@ impl Subscription {
                     if !member.membership.started(number, index, offset) {
                         continue;
                     }
-                    Reading::new(partition, offset, None)
+                    Reading::new(partition, offset, None, &self.listener)
                 }
                 Err(error @ (Error::CorruptSegment { .. } | Error::OffsetBeyondEnd { .. })) => {
                     if !member.has(index, number) {
                         continue;
                     }
-                    Reading::broken(partition, error)
+                    Reading::broken(partition, error, &self.listener)
                 }
                 Err(error) => return Err(error),
             };
@@ -393,15 +423,12 @@ impl Subscription {
         of: Place,
         outcome: Result<ReadBatch, Error>,
     ) -> Result<Option<Delivery>, Error> {
-        let place = self
-            .readings
-            .binary_search_by_key(&of.partition, Reading::partition);
-        let Some(at) = place
-            .ok()
-            .filter(|&at| self.readings[at].number() == of.number)
-        else {
+        let place = self.place_of(of.partition);
+        let Some(at) = place.filter(|&at| self.readings[at].number() == of.number) else {
             return Ok(None);
         };
+        // There may be more of it, for which it takes its turn again.
+        self.readings[at].look_again();
         match outcome {
             Ok(batch) => {
                 if !self.may_deliver(at, &batch) {

@@ -7,9 +7,9 @@ use std::ops::Bound::{Excluded, Included, Unbounded};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::listeners::Listeners;
 use crate::partition::{Label, Partition};
 use crate::producers::{Epochs, Gate, RoutedBefore};
 use crate::{Error, TopicInfo};
@@ -20,8 +20,8 @@ pub(crate) struct Topic {
     name: Arc<str>,
     id: Uuid,
     now: RwLock<Arc<TopicNow>>,
-    /// Counts up whenever there may be more to read, and when the topic or the broker ends.
-    changed: watch::Sender<u64>,
+    /// Hear of what changes of the topic itself, and of its end or the broker's.
+    listeners: Listeners,
     deleted: AtomicBool,
     next_keyless: AtomicU32,
     epochs: Arc<Epochs>,
@@ -53,7 +53,7 @@ impl Topic {
                 partitions: Vec::new(),
                 routed_before: Arc::default(),
             })),
-            changed: watch::Sender::new(0),
+            listeners: Listeners::default(),
             deleted: AtomicBool::new(false),
             next_keyless: AtomicU32::new(0),
             epochs: Arc::new(epochs),
@@ -75,7 +75,6 @@ impl Topic {
             topic: Arc::clone(&self.name),
             partition,
             internal: false,
-            changed: self.changed.clone(),
         }
     }
 
@@ -162,14 +161,14 @@ impl Topic {
         not_found(&self.name)
     }
 
-    /// Wakes all that wait for something to happen in this topic.
+    /// Tells those who listen to the topic that it is to be looked at.
     pub(crate) fn wake(&self) {
-        self.changed.send_modify(|count| *count += 1);
+        self.listeners.tell();
     }
 
-    /// What to wait on.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.changed.subscribe()
+    /// Those who hear of it. They hear of its partitions apart.
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 }
 

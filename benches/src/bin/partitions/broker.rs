@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flowstone_benches::Run;
+use flowstone_benches::{Run, cpu_seconds};
 use flowstone_broker::{
-    Broker, BrokerConfig, Env, FetchRequest, PendingProduce, ProduceRequest, Start, TopicSpec,
+    Broker, BrokerConfig, Delivery, Env, FetchRequest, PendingProduce, ProduceRequest, Start, Stop,
+    SubscribeRequest, TopicSpec,
 };
 use flowstone_disk::raise_open_files_limit;
 use pollster::block_on;
@@ -23,6 +24,8 @@ const SEGMENT_BYTES: u64 = 64 << 10;
 const IN_FLIGHT: usize = 64;
 /// Requests of the one active partition that share a sync.
 const IN_FLIGHT_ACTIVE: usize = 8;
+/// Appends that are followed, for each second that a measurement is to take.
+const FOLLOWED_A_SECOND: u64 = 1_000;
 
 pub(crate) fn run(args: &Args, act: Act, dir: &Path) -> Outcome<()> {
     raise_open_files_limit()?;
@@ -51,6 +54,7 @@ pub(crate) fn run(args: &Args, act: Act, dir: &Path) -> Outcome<()> {
             Standing::after(began.elapsed())?.say();
         }
         Act::Rate => rate(&broker, args)?,
+        Act::Follow => follow(&broker, args)?,
     }
     if args.killed {
         std::process::abort();
@@ -168,4 +172,30 @@ fn rate_once(broker: &Broker, args: &Args) -> Outcome<f64> {
         block_on(pending)?;
     }
     Ok(rate)
+}
+
+/// Appends to one partition of the topic while somebody reads all of it, each append when the one before was
+/// delivered, and tells the CPU time of an append and its delivery in microseconds.
+fn follow(broker: &Broker, args: &Args) -> Outcome<()> {
+    online(broker, args)?;
+    let run = Run::new(10, 100);
+    let appends = FOLLOWED_A_SECOND * args.seconds;
+    let mut reader = block_on(broker.subscribe(SubscribeRequest {
+        topic: TOPIC.to_owned(),
+        start: Start::Latest,
+        stop: Some(Stop::Count(appends * 10)),
+        ..SubscribeRequest::default()
+    }))?;
+    let records = Bytes::from(run.bytes);
+    let before = cpu_seconds("self");
+    for _ in 0..appends {
+        block_on(append(broker, TOPIC, 0, &records)?)?;
+        match block_on(reader.next()) {
+            Some(Ok(Delivery::Records { .. })) => {}
+            other => return Err(format!("records should come, not {other:?}").into()),
+        }
+    }
+    let micros = (cpu_seconds("self") - before) * 1e6;
+    println!("{}", micros / appends as f64);
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! What very many partitions cost: the first append to each, a start after a shutdown and after a kill, memory,
-//! open files and maps, and the rate of one partition among idle ones against its rate alone.
+//! open files and maps, the rate of one partition among idle ones against its rate alone, and what a reader of all of
+//! them costs.
 //!
 //! `cargo run --release -p flowstone-benches --bin partitions -- --partitions 10000`
 
@@ -55,6 +56,8 @@ enum Act {
     Touch,
     /// Append to one partition for a while, beside the topic.
     Rate,
+    /// Append to one partition of the topic, and read all of it.
+    Follow,
 }
 
 fn main() -> ExitCode {
@@ -95,7 +98,11 @@ fn measure(args: Args) -> Outcome<()> {
     rig.tell(kill, &many, Act::Touch, true, false)?;
     rig.tell(kill, &many, Act::Start, false, true)?;
     println!();
-    rig.rates(&many, &temp.path().join("one"))
+    let one = temp.path().join("one");
+    rig.run(Act::Fill, &one, 1, false)?;
+    rig.compare(Act::Rate, "appends/s of one active partition", &many, &one)?;
+    let followed = "µs of CPU an append to one partition, read by who reads all";
+    rig.compare(Act::Follow, followed, &many, &one)
 }
 
 /// Starts the processes that are measured.
@@ -119,10 +126,9 @@ impl Rig<'_> {
         Ok(())
     }
 
-    /// One partition's rate among all of them and alone, by turns: the machine is not the same from one minute
+    /// A figure of one partition among all of them and alone, by turns: the machine is not the same from one minute
     /// to the next.
-    fn rates(&self, many: &Path, one: &Path) -> Outcome<()> {
-        self.run(Act::Fill, one, 1, false)?;
+    fn compare(&self, act: Act, what: &str, many: &Path, one: &Path) -> Outcome<()> {
         let (mut among, mut alone): (Vec<f64>, Vec<f64>) = Default::default();
         for pair in 0..self.args.pairs {
             let mut turns = [
@@ -132,8 +138,8 @@ impl Rig<'_> {
             if !pair.is_multiple_of(2) {
                 turns.reverse();
             }
-            for (dir, partitions, rates) in turns {
-                rates.push(self.run(Act::Rate, dir, partitions, false)?.parse()?);
+            for (dir, partitions, found) in turns {
+                found.push(self.run(act, dir, partitions, false)?.parse()?);
             }
         }
         if among.is_empty() {
@@ -142,7 +148,7 @@ impl Rig<'_> {
         let pairs = among.iter().zip(&alone);
         let ratio: f64 = median(pairs.map(|(among, alone)| among / alone).collect());
         println!(
-            "one active partition: {:.0} appends/s among {}, {:.0} alone, {:.1} % in the median of pairs",
+            "{what}: {:.0} among {}, {:.0} alone, {:.1} % in the median of pairs",
             median(among),
             self.args.partitions,
             median(alone),

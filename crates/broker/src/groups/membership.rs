@@ -86,12 +86,15 @@ impl Membership {
         &self.group.name
     }
 
-    /// What to wait on; seen before anything is looked at, no change is missed.
-    pub(crate) fn told(&mut self) -> &mut watch::Receiver<u64> {
-        &mut self.told
+    /// Whether something has changed since this was asked last; asked before anything is looked at, no change is
+    /// missed.
+    pub(crate) fn take_told(&mut self) -> bool {
+        let changed = self.told.has_changed().unwrap_or(true);
+        self.told.borrow_and_update();
+        changed
     }
 
-    /// The same, while the membership is in use otherwise.
+    /// What to wait on, while the membership is in use otherwise.
     pub(crate) fn listen(&self) -> watch::Receiver<u64> {
         self.told.clone()
     }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::core::Core;
 use crate::fetch::response_bytes;
 use crate::groups::Join;
+use crate::listeners::{Listener, News};
 use crate::names::{check_group, check_member, invalid};
 use crate::partition::Partition;
 use crate::resolve::{check_range, no_group, resolve, resolve_stop};
@@ -31,7 +32,8 @@ pub(crate) async fn open(
             value: u64::from(limits.max_subscriptions),
         })?;
     let topic = core.topics.get(&request.topic)?;
-    let watch = topic.watch();
+    let listener = Arc::new(Listener::default());
+    let listening = topic.listeners().add(&listener, News::Topic);
     check_fields(&request)?;
     let in_group = request.group.is_some();
     let (place, member, readings) = match &request.group {
@@ -39,14 +41,19 @@ pub(crate) async fn open(
             let member = join(core, &topic, group, &request, place)?;
             (None, Some(member), Vec::new())
         }
-        None => (Some(place), None, begin(core, &topic, &request).await?),
+        None => (
+            Some(place),
+            None,
+            begin(core, &topic, &request, &listener).await?,
+        ),
     };
     Ok(Subscription {
         broker: broker.clone(),
         topic,
-        watch,
+        listener,
+        _listening: listening,
         readings,
-        turn: 0,
+        without_room: Vec::new(),
         follows_new: !in_group
             && request.partitions.is_empty()
             && matches!(request.stop, None | Some(Stop::Count(_))),
@@ -69,11 +76,13 @@ async fn begin(
     core: &Arc<Core>,
     topic: &Topic,
     request: &SubscribeRequest,
+    listener: &Arc<Listener>,
 ) -> Result<Vec<Reading>, Error> {
     let chosen = choose(topic, &topic.now(), &request.partitions)?;
     let resume = offsets("resume_from", topic, &chosen, &request.resume_from)?;
     let stops = offsets("stop_before", topic, &chosen, &request.stop_before)?;
     let (start, stop) = (request.start.clone(), request.stop.clone());
+    let listener = Arc::clone(listener);
     core.pool
         .run(move || {
             let begin = |partition: Arc<Partition>| {
@@ -83,7 +92,7 @@ async fn begin(
                     Some(&offset) => Some(Stop::Offset(offset)),
                     None => stop.clone(),
                 };
-                begin_at(partition, &start, asked, stop.as_ref())
+                begin_at(partition, &start, asked, stop.as_ref(), &listener)
             };
             chosen.into_iter().map(begin).collect()
         })
@@ -97,6 +106,7 @@ fn begin_at(
     start: &Start,
     asked: Option<u64>,
     stop: Option<&Stop>,
+    listener: &Arc<Listener>,
 ) -> Result<Reading, Error> {
     let found = || {
         let next = match asked {
@@ -111,8 +121,10 @@ fn begin_at(
         Ok((next, stop))
     };
     match found() {
-        Ok((next, stop)) => Ok(Reading::new(partition, next, stop)),
-        Err(error @ Error::CorruptSegment { .. }) => Ok(Reading::broken(partition, error)),
+        Ok((next, stop)) => Ok(Reading::new(partition, next, stop, listener)),
+        Err(error @ Error::CorruptSegment { .. }) => {
+            Ok(Reading::broken(partition, error, listener))
+        }
         Err(error) => Err(error),
     }
 }

@@ -6,6 +6,7 @@ use flowstone_format::Offset;
 use flowstone_log::{ReadBatch, ReadLimit};
 
 use crate::Error;
+use crate::listeners::{Listener, Listening};
 use crate::partition::Partition;
 
 #[derive(Debug)]
@@ -21,10 +22,19 @@ pub(super) struct Reading {
     broken: Option<Error>,
     /// Set once it is read no further because it is damaged.
     suspended: bool,
+    listening: Listening,
 }
 
 impl Reading {
-    pub(super) fn new(partition: Arc<Partition>, next: u64, stop: Option<u64>) -> Self {
+    /// It is to be looked at first of all, and whenever its partition tells.
+    pub(super) fn new(
+        partition: Arc<Partition>,
+        next: u64,
+        stop: Option<u64>,
+        listener: &Arc<Listener>,
+    ) -> Self {
+        let listening = partition.listen(listener);
+        listening.tell_itself();
         Self {
             partition,
             number: 0,
@@ -32,14 +42,19 @@ impl Reading {
             stop,
             broken: None,
             suspended: false,
+            listening,
         }
     }
 
     /// A partition whose place could not be found, because it is damaged.
-    pub(super) fn broken(partition: Arc<Partition>, error: Error) -> Self {
+    pub(super) fn broken(
+        partition: Arc<Partition>,
+        error: Error,
+        listener: &Arc<Listener>,
+    ) -> Self {
         Self {
             broken: Some(error),
-            ..Self::new(partition, 0, None)
+            ..Self::new(partition, 0, None, listener)
         }
     }
 
@@ -58,6 +73,16 @@ impl Reading {
 
     pub(super) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Asks for a look at it, as if its partition had told.
+    pub(super) fn look_again(&self) {
+        self.listening.tell_itself();
+    }
+
+    /// What its partition tells from now on is told again.
+    pub(super) fn begin_look(&self) {
+        self.listening.begin_look();
     }
 
     /// Whether nothing more will come of it.

@@ -209,7 +209,11 @@ fn trim_now(core: &Core, partition: &Partition, before: u64) -> Result<u64, Erro
     let trimmed = core.reserve.with_space(|| log.trim(Offset::new(before)));
     drop(guard);
     match trimmed {
-        Ok(start) => Ok(start.get()),
+        Ok(start) => {
+            // What was damaged may be gone.
+            partition.wake_readers();
+            Ok(start.get())
+        }
         Err(error) => Err(core.log_error(partition, &error)),
     }
 }

@@ -335,12 +335,15 @@ fn a_member_keeps_a_damaged_partition_goes_on_with_the_others_and_with_that_one_
     assert!(reader.is_waiting());
     broker.put("visits", 1, "c");
     assert_eq!(reader.batch(), (1, 2, vec!["c".to_owned()]));
-    broker
-        .wait(broker.broker.trim_partition("visits", 0, 20))
-        .unwrap();
-    broker.put("visits", 0, "new");
+    let trimmed = || {
+        let trim = broker.broker.trim_partition("visits", 0, 19);
+        assert_eq!(broker.wait(trim), Ok(19));
+    };
+    assert_eq!(reader.woken_by(trimmed), 1, "nothing else has to come");
     let (cursor, error) = reader.partition_error();
     assert_eq!(cursor.offset, 7);
     assert!(matches!(error, Error::OffsetTrimmed { .. }));
+    assert_eq!(reader.batch(), (0, 20, vec![value(19)]));
+    broker.put("visits", 0, "new");
     assert_eq!(reader.batch(), (0, 21, vec!["new".to_owned()]));
 }

@@ -1,10 +1,10 @@
 //! A machine with one data directory, records, and what drives a broker that has no threads.
 
 use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use flowstone_broker::{
@@ -313,6 +313,11 @@ impl Reader {
         (0..3).all(|_| poll(pin!(self.subscription.next())).is_none())
     }
 
+    /// How often it is woken by something that is done while it waits.
+    pub(crate) fn woken_by(&mut self, work: impl FnOnce()) -> usize {
+        woken_by(pin!(self.subscription.next()), work)
+    }
+
     /// The next records.
     pub(crate) fn batch(&mut self) -> Batch {
         match self.next() {
@@ -366,11 +371,26 @@ impl Reader {
     }
 }
 
-fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+fn poll<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {
     match future.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(ready) => Some(ready),
         Poll::Pending => None,
     }
+}
+
+/// How often a future is woken by something that is done while it waits.
+pub(crate) fn woken_by<F: Future>(future: Pin<&mut F>, work: impl FnOnce()) -> usize {
+    struct Wakes(AtomicUsize);
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+    let wakes = Arc::new(Wakes(AtomicUsize::new(0)));
+    let waker = Arc::clone(&wakes).into();
+    assert!(future.poll(&mut Context::from_waker(&waker)).is_pending());
+    work();
+    wakes.0.load(Relaxed)
 }
 
 /// A broker with this topic.

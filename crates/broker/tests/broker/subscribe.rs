@@ -1,10 +1,11 @@
 //! Subscriptions without a group: every start, every stop, and what may happen in between.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use flowstone_broker::{Cursor, Delivery, Error, Start, Stop, SubscribeRequest, TopicChange};
 
-use crate::harness::{Driven, Machine, START_MS, at, read, values};
+use crate::harness::{Driven, Machine, START_MS, at, read, values, woken_by};
 
 /// A topic of two partitions; a0 to a3 in the first, b0 and b1 in the second, a second apart.
 fn visits() -> (Machine, Driven) {
@@ -145,6 +146,34 @@ fn partitions_can_be_chosen_and_take_turns() {
     let order: Vec<u32> = (0..6).map(|_| reader.batch().0).collect();
     assert_eq!(order, [0, 1, 0, 1, 0, 0]);
     assert_eq!(reader.next(), None);
+}
+
+#[test]
+fn a_reader_is_woken_by_what_comes_to_its_partitions_and_by_nothing_else() {
+    let (_machine, broker) = visits();
+    let mut second = broker.subscribe(SubscribeRequest {
+        partitions: vec![1],
+        start: Start::Latest,
+        ..read("visits")
+    });
+    let put = |partition, value| {
+        broker.put("visits", partition, value);
+    };
+    assert_eq!(second.woken_by(|| put(0, "a4")), 0);
+    let put_twice = || ["b2", "b3"].into_iter().for_each(|value| put(1, value));
+    assert_eq!(second.woken_by(put_twice), 1);
+    assert_eq!(second.batch(), (1, 4, vec!["b2".into(), "b3".into()]));
+    let mut fetching = pin!(broker.broker.wait_for_data("visits", 1, 4));
+    assert_eq!(woken_by(fetching.as_mut(), || put(0, "a5")), 0);
+    assert_eq!(woken_by(fetching.as_mut(), || put(1, "b4")), 1);
+    broker.wait(fetching);
+    assert_eq!(second.batch(), (1, 5, vec!["b4".into()]));
+    let delete = || broker.wait(broker.broker.delete_topic("visits")).unwrap();
+    assert_eq!(second.woken_by(delete), 1);
+    assert!(matches!(
+        second.next(),
+        Some(Err(Error::TopicNotFound { .. }))
+    ));
 }
 
 #[test]
