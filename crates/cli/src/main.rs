@@ -1,6 +1,9 @@
 //! The flowstone binary: reads the command line, runs one command, and turns its failure into an
 //! exit code, here and nowhere else.
 
+// It panics where nobody reads any more.
+#![deny(clippy::print_stdout)]
+
 mod args;
 mod commands;
 mod confirm;

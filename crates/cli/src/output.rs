@@ -1,5 +1,6 @@
 //! What commands answer: tables for people, JSON for programs.
 
+use std::fmt::Display;
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -21,6 +22,11 @@ pub(crate) fn print_json(value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut out, value)?;
     out.write_all(b"\n")?;
     out.flush()
+}
+
+/// Prints a line.
+pub(crate) fn print_line(line: impl Display) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
 }
 
 /// On which side of its column a text stands.
@@ -74,9 +80,11 @@ impl Table {
         for row in std::iter::once(&headings).chain(&self.rows) {
             let mut line = String::new();
             for ((cell, width), (_, align)) in row.iter().zip(&widths).zip(&self.columns) {
+                // What `format!` fills is not wider than 65,535.
+                let filling = " ".repeat(width - cell.chars().count());
                 match align {
-                    Align::Left => line.push_str(&format!("{cell:<width$}  ")),
-                    Align::Right => line.push_str(&format!("{cell:>width$}  ")),
+                    Align::Left => line.extend([cell, &filling, "  "]),
+                    Align::Right => line.extend([&filling, cell, "  "]),
                 }
             }
             writeln!(out, "{}", line.trim_end())?;
@@ -110,5 +118,16 @@ mod tests {
             String::from_utf8(out).unwrap(),
             "TOPIC        LAG\naccess-log     7\nö           1200\n"
         );
+    }
+
+    #[test]
+    fn a_column_may_be_very_wide() {
+        let wide = "x".repeat(100_000);
+        let mut table = Table::new(&[("MEMBER", Align::Left), ("PARTITIONS", Align::Right)]);
+        table.row(vec!["1".into(), wide.clone()]);
+        let mut out = Vec::new();
+        table.write(&mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().nth(1), Some(&*format!("1       {wide}")));
     }
 }

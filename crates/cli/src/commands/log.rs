@@ -15,7 +15,7 @@ use flowstone_log::{LogError, inspect};
 
 use crate::args::{Global, Switch};
 use crate::exit::Failure;
-use crate::output::{OutputFormat, print_json};
+use crate::output::{OutputFormat, print_json, print_line};
 use crate::progress::Progress;
 use crate::units::{show_many, show_size};
 use view::{Batch, Partition};
@@ -78,7 +78,7 @@ fn show(args: &InspectArgs, output: OutputFormat) -> Result<()> {
     }
     for (number, partition) in partitions.iter().enumerate() {
         if number > 0 {
-            println!();
+            print_line("")?;
         }
         partition.print()?;
     }

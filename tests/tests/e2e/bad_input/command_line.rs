@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use flowstone_tests::flowstone;
+use flowstone_tests::{binary, flowstone, server};
 use tokio::net::TcpSocket;
 
 use super::{TOPIC, assert_nothing_is_lost, with_visits};
@@ -107,6 +107,33 @@ fn what_is_not_there_exits_with_3_and_says_where_to_look() {
         .run()
         .fails(3, &["/no/such/directory"]);
     assert_nothing_is_lost(&broker);
+}
+
+#[test]
+fn when_nobody_reads_what_is_printed_it_ends_without_a_word() {
+    let broker = with_visits();
+    let reset = ["group", "reset-offsets", "billing", TOPIC];
+    let reset = [&reset[..], &["--to-earliest", "--execute"]].concat();
+    broker.flowstone(reset).run().ok();
+    let commands: [&[&str]; 8] = [
+        &["topic", "list"],
+        &["topic", "describe", TOPIC],
+        &["group", "list"],
+        &["group", "describe", "billing"],
+        &["group", "lag", "billing"],
+        &["group", "describe", "billing", "--output", "json"],
+        &["consume", TOPIC, "-e"],
+        &["consume", TOPIC, "-e", "--json"],
+    ];
+    for args in commands {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = server::command(binary());
+        let command = command.args(args).env("FLOWSTONE_SERVER", broker.url());
+        let ended = command.stdout(writer).output().unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), &*told), (Some(0), ""), "{args:?}");
+    }
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! How groups are shown.
 
 use anyhow::Result;
-use flowstone_client::{Group, GroupOffset, GroupState, Member, timestamp_to_ms};
+use flowstone_client::{Group, GroupOffset, GroupState, Member, TopicPartition, timestamp_to_ms};
 use serde::Serialize;
 
-use crate::output::{Align, Table};
+use crate::output::{Align, Table, print_line};
 use crate::units::show_time;
 
 /// Groups in columns, for people.
@@ -26,30 +26,25 @@ pub(super) fn list(groups: &[Group]) -> Table {
 
 /// One group with its members and offsets, for people.
 pub(super) fn print_details(group: &Group) -> Result<()> {
-    println!("group {}: {}", group.name, state(group));
+    print_line(format_args!("group {}: {}", group.name, state(group)))?;
     if !group.members.is_empty() {
-        println!();
+        print_line("")?;
         let mut members = Table::new(&[
             ("MEMBER", Align::Left),
             ("ADDRESS", Align::Left),
             ("PARTITIONS", Align::Left),
         ]);
         for member in &group.members {
-            let partitions: Vec<String> = member
-                .partitions
-                .iter()
-                .map(|held| format!("{}/{}", held.topic, held.partition))
-                .collect();
             members.row(vec![
                 name_of(member).to_owned(),
                 member.peer.clone(),
-                partitions.join(" "),
+                partitions(member),
             ]);
         }
         members.print()?;
     }
     if !group.offsets.is_empty() {
-        println!();
+        print_line("")?;
         offsets(&group.offsets).print()?;
     }
     Ok(())
@@ -81,6 +76,21 @@ pub(super) fn offsets(offsets: &[GroupOffset]) -> Table {
 /// A committed offset, or that there is none.
 pub(super) fn show_offset(committed: Option<i64>) -> String {
     committed.map_or_else(|| "-".to_owned(), |offset| offset.to_string())
+}
+
+/// What a member holds, neighbours together: `visits/0-3 visits/7`.
+fn partitions(member: &Member) -> String {
+    let same = |a: &TopicPartition, b: &TopicPartition| {
+        a.topic == b.topic && i64::from(a.partition) + 1 == i64::from(b.partition)
+    };
+    let runs = member.partitions.chunk_by(same).map(|run| {
+        let (first, last) = (&run[0], &run[run.len() - 1]);
+        match run.len() {
+            1 => format!("{}/{}", first.topic, first.partition),
+            _ => format!("{}/{}-{}", first.topic, first.partition, last.partition),
+        }
+    });
+    runs.collect::<Vec<_>>().join(" ")
 }
 
 fn name_of(member: &Member) -> &str {
@@ -197,5 +207,28 @@ fn json_state(group: &Group) -> &'static str {
         GroupState::Stable => "stable",
         GroupState::Rebalancing => "rebalancing",
         GroupState::Unspecified => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_shown_together() {
+        let held = |topic: &str, partition| TopicPartition {
+            topic: topic.to_owned(),
+            partition,
+        };
+        let of = |held| Member {
+            partitions: held,
+            ..Member::default()
+        };
+        assert_eq!(partitions(&of(Vec::new())), "");
+        assert_eq!(partitions(&of(vec![held("visits", 4)])), "visits/4");
+        let member = of([0, 1, 2, 4, 6, 7].map(|it| held("visits", it)).to_vec());
+        assert_eq!(partitions(&member), "visits/0-2 visits/4 visits/6-7");
+        let member = of(vec![held("a", 1), held("b", 2), held("b", 3)]);
+        assert_eq!(partitions(&member), "a/1 b/2-3");
     }
 }

@@ -8,7 +8,7 @@ use flowstone_log::Damage;
 use flowstone_log::inspect::{FrameReport, PartitionReport, SegmentReport, SnapshotFault};
 use serde::Serialize;
 
-use crate::output::{Align, Table};
+use crate::output::{Align, Table, print_line};
 use crate::units::{show_count, show_many, show_size, show_time};
 
 /// A partition's segments, and what is wrong with them.
@@ -170,7 +170,7 @@ impl Partition {
 
     /// Everything, for people.
     pub(super) fn print(&self) -> io::Result<()> {
-        println!(
+        print_line(format_args!(
             "partition {}{}: offsets {} to {}, {}, {}",
             self.partition,
             self.label(),
@@ -178,13 +178,13 @@ impl Partition {
             self.end_offset,
             show_many(self.segment_count(), "segment"),
             show_size(self.bytes()),
-        );
+        ))?;
         if !self.segments.is_empty() {
             self.segments().print()?;
         }
         for segment in &self.segments {
             if let Some(batches) = &segment.batches {
-                println!("\n{}", segment.file);
+                print_line(format_args!("\n{}", segment.file))?;
                 table_of(batches).print()?;
             }
         }
@@ -203,14 +203,14 @@ impl Partition {
         } else {
             ""
         };
-        println!(
+        print_line(format_args!(
             "partition {}{}: {verdict}, {}, offsets {} to {}{torn}",
             self.partition,
             self.label(),
             show_many(self.record_count(), "record"),
             self.log_start_offset,
             self.end_offset,
-        );
+        ))?;
         self.print_damages()
     }
 

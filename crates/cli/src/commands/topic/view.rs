@@ -7,7 +7,7 @@ use std::time::Duration;
 use flowstone_client::{Acks, Overflow, PartitionInfo, Topic, timestamp_to_ms};
 use serde::Serialize;
 
-use crate::output::{Align, Table, print_facts};
+use crate::output::{Align, Table, print_facts, print_line};
 use crate::units::{show_count, show_duration, show_size, show_time};
 
 /// A topic's settings, for programs: `null` where the broker's default holds.
@@ -162,11 +162,11 @@ pub(super) fn print_description(topic: &Topic, partitions: &[PartitionInfo]) -> 
             if info.offline { "offline" } else { "online" }.to_owned(),
         ]);
     }
-    println!();
+    print_line("")?;
     table.print()?;
     let reasons = partitions.iter().map(|info| info.offline_reason.as_str());
     for reason in reasons.filter(|reason| !reason.is_empty()) {
-        println!("\n{reason}");
+        print_line(format_args!("\n{reason}"))?;
     }
     Ok(())
 }
