@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use flowstone_proto::v1 as proto;
-use flowstone_tests::{Broker, Process, Proxy, Stub};
+use flowstone_tests::{Broker, Process, Proxy, Stub, flowstone};
 use tonic::Code;
 
 use plain_stub::commit;
@@ -288,4 +288,33 @@ async fn nobody_commits_past_the_members() {
         assert!(Instant::now() < give_up_at, "{status}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Each partition has a record or two, so that they come one partition after the other.
+#[test]
+fn what_many_partitions_have_is_committed_together() {
+    const MANY: usize = 300;
+    let mut broker = Broker::start();
+    let create = ["topic", "create", TOPIC, "-p", &MANY.to_string()];
+    broker.flowstone(create).run().ok();
+    let lines: String = (0..2 * MANY).map(|n| format!("{n} visit\n")).collect();
+    let produce = ["produce", TOPIC, "-K", " "];
+    broker.flowstone(produce).stdin(lines).run().ok();
+    broker.terminate();
+    broker.restart();
+    let count = (2 * MANY).to_string();
+    let consume = ["consume", TOPIC, "-g", GROUP, "-n", &count];
+    let read = broker.flowstone(consume).run().ok();
+    assert_eq!(read.lines().len(), 2 * MANY);
+    assert!(committed(&broker).values().all(|(_, lag)| *lag == 0));
+    broker.terminate();
+
+    let dir = broker.data_dir().to_string_lossy().into_owned();
+    let verify = flowstone(["log", "verify", &dir]).run().ok();
+    let of_offsets = "partition 1 (offsets, internal): sound, ";
+    let lines = verify.lines();
+    let told = lines.iter().find_map(|line| line.strip_prefix(of_offsets));
+    let (count, _) = told.unwrap().split_once(' ').unwrap();
+    let commits: usize = count.parse().unwrap();
+    assert!(commits < MANY / 5, "{commits} commits");
 }

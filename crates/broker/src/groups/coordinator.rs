@@ -359,7 +359,7 @@ impl Coordinator {
 
     /// The partitions that a session has to give up.
     pub(crate) fn revoking_of(&self, session: Uuid) -> Vec<u32> {
-        let Some(id) = self.by_session.get(&session) else {
+        let Some(id) = self.by_session.get(&session).filter(|_| self.revoking > 0) else {
             return Vec::new();
         };
         let held = self.members[id].held.iter().copied();

@@ -12,6 +12,7 @@ use flowstone_client::{
     Assignment, Batch, Client, Code, Cursor, Error, Event, PartitionError, Start, SubscribeBuilder,
     Subscription,
 };
+use tokio::time::timeout;
 
 use super::ends::Ends;
 use super::printer::Printer;
@@ -21,6 +22,9 @@ use crate::signals::Stop;
 
 /// A commit is a sync on the broker's side; a busy reader makes no more of them than this.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(500);
+/// After so long without anything to read what was printed is committed. What many partitions have comes one
+/// partition after the other, with hardly a moment between.
+const QUIET_INTERVAL: Duration = Duration::from_millis(10);
 /// How often a member that has no partition asks whether the others have come to the end.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -35,6 +39,10 @@ pub(super) struct GroupReader {
     beginnings: BTreeMap<i32, i64>,
     /// The next offset to read, of the partitions that this member has.
     position: BTreeMap<i32, i64>,
+    /// Those of them that are not read to their ends, and can be.
+    unread: BTreeSet<i32>,
+    /// How long there has to be nothing to read before a commit.
+    quiet: Duration,
     committed_at: Instant,
     commit_now: bool,
     /// Partitions that cannot be read to their ends.
@@ -79,6 +87,12 @@ impl GroupReader {
             ends,
             beginnings,
             position: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            quiet: match args.max_uncommitted_records {
+                // It may be the commit that the broker waits for.
+                Some(_) => Duration::ZERO,
+                None => QUIET_INTERVAL,
+            },
             committed_at: Instant::now(),
             commit_now: false,
             broken: BTreeMap::new(),
@@ -112,18 +126,11 @@ impl GroupReader {
             let event = match self.subscription.try_next() {
                 Some(event) => Some(event?),
                 None => {
-                    // Nothing to read is the moment to commit.
                     printer.flush()?;
-                    self.commit_if_possible().await?;
-                    if self.ends.is_some() && self.has_nothing() {
-                        let waited = next(&mut self.subscription, printer, stop);
-                        match tokio::time::timeout(IDLE_INTERVAL, waited).await {
-                            Ok(event) => event?,
-                            Err(_) => continue,
-                        }
-                    } else {
-                        next(&mut self.subscription, printer, stop).await?
-                    }
+                    let Some(event) = self.wait(printer, stop).await? else {
+                        continue;
+                    };
+                    event
                 }
             };
             match event {
@@ -141,6 +148,32 @@ impl GroupReader {
             }
         }
         Ok(())
+    }
+
+    /// Waits for the next event, and commits when none has come for a moment. `None`: it is time to ask how
+    /// far the others are.
+    async fn wait(
+        &mut self,
+        printer: &mut Printer,
+        stop: &mut Stop,
+    ) -> Result<Option<Option<Event>>> {
+        // A timer takes a millisecond at least.
+        if !self.quiet.is_zero() {
+            let waited = next(&mut self.subscription, printer, stop);
+            if let Ok(event) = timeout(self.quiet, waited).await {
+                return event.map(Some);
+            }
+        }
+        self.commit_if_possible().await?;
+        let asks = self.ends.is_some() && self.has_nothing();
+        let waited = next(&mut self.subscription, printer, stop);
+        if !asks {
+            return waited.await.map(Some);
+        }
+        match timeout(IDLE_INTERVAL, waited).await {
+            Ok(event) => event.map(Some),
+            Err(_) => Ok(None),
+        }
     }
 
     /// Prints what lies before the end, and remembers to commit what was printed.
@@ -170,6 +203,9 @@ impl GroupReader {
         // A batch that was cut at the end is read to the end, whatever offsets lie between.
         let reached = if whole { batch.cursor.offset } else { end };
         self.position.insert(partition, reached);
+        if reached >= end {
+            self.unread.remove(&partition);
+        }
         Ok(())
     }
 
@@ -226,6 +262,11 @@ impl GroupReader {
                 }
             }
         }
+        self.unread = ours
+            .iter()
+            .filter(|partition| !self.is_done_with(partition))
+            .copied()
+            .collect();
         self.assigned = Some(ours);
         Ok(())
     }
@@ -251,6 +292,7 @@ impl GroupReader {
         // Reading goes on by itself after a trim.
         let stuck = !problem.error.is_retryable() && problem.error.code() != Code::OutOfRange;
         if stuck && self.ends.is_some() {
+            self.unread.remove(&problem.cursor.partition);
             self.broken.insert(problem.cursor.partition, problem.error);
         }
     }
@@ -276,11 +318,15 @@ impl GroupReader {
                 committed.unwrap_or_else(|| begins(partition)) >= end
             }));
         }
-        Ok(assigned.iter().all(|partition| {
-            let end = ends.get(partition).copied().unwrap_or(i64::MIN);
-            let position = self.position.get(partition).copied().unwrap_or(0);
-            position >= end || self.broken.contains_key(partition)
-        }))
+        Ok(self.unread.is_empty())
+    }
+
+    /// Whether a partition is read to its end, or cannot be.
+    fn is_done_with(&self, partition: &i32) -> bool {
+        let ends = self.ends.as_ref();
+        let end = ends.and_then(|ends| ends.get(partition));
+        let position = self.position.get(partition).copied().unwrap_or(0);
+        position >= end.copied().unwrap_or(i64::MIN) || self.broken.contains_key(partition)
     }
 }
 
