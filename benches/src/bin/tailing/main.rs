@@ -26,7 +26,7 @@ struct Args {
     /// Readers, for each number of which it is measured.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100, 1_000])]
     readers: Vec<usize>,
-    /// Connections that the readers share.
+    /// Connections that the readers share; more where there are more than 200 readers for each.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Records that are produced, one a request.
