@@ -57,17 +57,14 @@ impl Listener {
         poll_fn(|context| self.poll(context, true)).await;
     }
 
-    fn tell(&self, news: News) {
+    /// Answers with whom to wake.
+    fn tell(&self, news: News) -> Option<Waker> {
         let mut told = self.told();
         match news {
             News::Topic => told.topic = true,
             News::Partition(number) => told.partitions.push_back(number),
         }
-        let waker = told.waker.take();
-        drop(told);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        told.waker.take()
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -85,11 +82,13 @@ struct Ear {
 }
 
 impl Ear {
-    /// What was stored before is seen by a look that begins after this, or by the one that this asks for.
-    fn tell(&self) {
-        if !self.told.swap(true, Ordering::AcqRel) {
-            self.listener.tell(self.news);
+    /// What was stored before is seen by a look that begins after this, or by the one that this asks for. Answers
+    /// with whom to wake.
+    fn tell(&self) -> Option<Waker> {
+        if self.told.swap(true, Ordering::AcqRel) {
+            return None;
         }
+        self.listener.tell(self.news)
     }
 }
 
@@ -114,9 +113,9 @@ impl Listeners {
 
     /// Tells all of them.
     pub(crate) fn tell(&self) {
-        for ear in self.ears().iter() {
-            ear.tell();
-        }
+        let wakers: Vec<_> = self.ears().iter().filter_map(|ear| ear.tell()).collect();
+        // Whoever is woken may be somebody who goes.
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     fn ears(&self) -> MutexGuard<'_, Vec<Arc<Ear>>> {
@@ -134,7 +133,9 @@ pub(crate) struct Listening {
 impl Listening {
     /// Tells the listener itself, as if there were news.
     pub(crate) fn tell_itself(&self) {
-        self.ear.tell();
+        if let Some(waker) = self.ear.tell() {
+            waker.wake();
+        }
     }
 
     /// What comes from now on is told again.

@@ -406,6 +406,16 @@ async fn what_is_given_up_says_what_went_wrong() {
 /// Its last attempt begins in time and is refused too late, so that nothing is left to be repeated.
 #[tokio::test]
 async fn what_comes_after_something_was_given_up_has_an_attempt_of_its_own() {
+    for _ in 0..10 {
+        if after_it_was_refused_too_late().await {
+            return;
+        }
+    }
+    panic!("it was never refused as it should be: too late, and before it was given up unanswered");
+}
+
+/// False where the machine was too slow for that.
+async fn after_it_was_refused_too_late() -> bool {
     let within = Duration::from_secs(1);
     let broker = Broker::start().await;
     let full = Produce::Refuse(Code::ResourceExhausted, reason::DISK_FULL);
@@ -424,14 +434,16 @@ async fn what_comes_after_something_was_given_up_has_an_attempt_of_its_own() {
     broker.arrival().await;
     broker.let_one_pass();
     broker.arrival().await;
-    assert!(begun.elapsed() < within, "a repeat comes in time");
+    let repeated_in_time = begun.elapsed() < within;
     broker.state().retry_after = Some(3 * within);
     tokio::time::sleep_until(begun + within + within / 4).await;
     broker.open_gate();
-    let error = first.await.unwrap_err();
-    assert!(error.is(reason::DISK_FULL), "{error}");
+    if !first.await.unwrap_err().is(reason::DISK_FULL) || !repeated_in_time {
+        return false;
+    }
     send(&producer, "second").await.await.unwrap();
     assert_eq!(broker.appended(), ["second"]);
+    true
 }
 
 #[tokio::test]
