@@ -1,7 +1,10 @@
 //! Who is told, how often, and that nothing is missed.
 
 use std::sync::atomic::AtomicUsize;
+use std::sync::mpsc;
 use std::task::Wake;
+use std::thread;
+use std::time::Duration;
 
 use super::*;
 
@@ -85,22 +88,24 @@ fn who_has_gone_is_told_nothing_and_those_beside_it_are() {
 #[test]
 fn nothing_is_missed_between_a_look_and_a_wait() {
     const COUNT: usize = 20_000;
+    const LONG: Duration = Duration::from_secs(30);
     let (listener, partition) = (Arc::<Listener>::default(), Listeners::default());
-    let stored = AtomicUsize::new(0);
+    let stored = Arc::new(AtomicUsize::new(0));
     let listening = partition.add(&listener, News::Partition(0));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            for number in 1..=COUNT {
-                stored.store(number, Ordering::Release);
-                partition.tell();
-            }
-        });
-        let mut seen = 0;
-        while seen < COUNT {
+    let (sender, all_seen) = mpsc::channel();
+    let looked_at = Arc::clone(&stored);
+    thread::spawn(move || {
+        while looked_at.load(Ordering::Acquire) < COUNT {
             pollster::block_on(listener.heard());
             assert_eq!(listener.take_partition(), Some(0));
             listening.begin_look();
-            seen = stored.load(Ordering::Acquire);
         }
+        sender.send(())
     });
+    for number in 1..=COUNT {
+        stored.store(number, Ordering::Release);
+        partition.tell();
+    }
+    let seen = all_seen.recv_timeout(LONG);
+    seen.expect("the last one is waited for, and was told");
 }
