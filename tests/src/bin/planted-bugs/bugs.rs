@@ -18,13 +18,6 @@ const EXPLORER: &[&str] = &[];
 
 pub(crate) const BUGS: &[Bug] = &[
     Bug {
-        name: "a-reader-is-told-once",
-        file: "crates/broker/src/listeners.rs",
-        from: "        self.ear.told.swap(false, Ordering::AcqRel);\n",
-        to: "",
-        packages: BROKER,
-    },
-    Bug {
         name: "data-is-not-synced",
         file: "crates/log/src/syncs.rs",
         from: "self.file.sync_data().map_err(LogError::sync(&self.path));",
