@@ -1,7 +1,7 @@
 //! Who is told, how often, and that nothing is missed.
 
 use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::task::Wake;
 use std::thread;
 use std::time::Duration;
@@ -87,14 +87,16 @@ fn who_has_gone_is_told_nothing_and_those_beside_it_are() {
 /// What is stored before it is told must be seen, however the threads meet.
 #[test]
 fn nothing_is_missed_between_a_look_and_a_wait() {
-    const COUNT: usize = 20_000;
+    const COUNT: usize = 200_000;
     const LONG: Duration = Duration::from_secs(30);
     let (listener, partition) = (Arc::<Listener>::default(), Listeners::default());
     let stored = Arc::new(AtomicUsize::new(0));
     let listening = partition.add(&listener, News::Partition(0));
     let (sender, all_seen) = mpsc::channel();
-    let looked_at = Arc::clone(&stored);
+    let (looked_at, both) = (Arc::clone(&stored), Arc::new(Barrier::new(2)));
+    let begun = Arc::clone(&both);
     thread::spawn(move || {
+        begun.wait();
         while looked_at.load(Ordering::Acquire) < COUNT {
             pollster::block_on(listener.heard());
             assert_eq!(listener.take_partition(), Some(0));
@@ -102,6 +104,7 @@ fn nothing_is_missed_between_a_look_and_a_wait() {
         }
         sender.send(())
     });
+    both.wait();
     for number in 1..=COUNT {
         stored.store(number, Ordering::Release);
         partition.tell();
