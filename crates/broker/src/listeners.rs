@@ -77,7 +77,7 @@ impl Listener {
 struct Ear {
     listener: Arc<Listener>,
     news: News,
-    /// Whether it was told and has not begun to look: then it need not be told again.
+    /// Of a partition: whether it was told and nobody has begun to look, so that it need not be told again.
     told: AtomicBool,
 }
 
@@ -85,7 +85,12 @@ impl Ear {
     /// What was stored before is seen by a look that begins after this, or by the one that this asks for. Answers
     /// with whom to wake.
     fn tell(&self) -> Option<Waker> {
-        if self.told.swap(true, Ordering::AcqRel) {
+        let known = match self.news {
+            // The listener itself keeps whether it was told of it.
+            News::Topic => false,
+            News::Partition(_) => self.told.swap(true, Ordering::AcqRel),
+        };
+        if known {
             return None;
         }
         self.listener.tell(self.news)

@@ -69,6 +69,19 @@ fn who_waits_is_woken_once_by_what_it_listens_to_and_by_nothing_else() {
 }
 
 #[test]
+fn a_topic_is_told_each_time_it_was_looked_at_before() {
+    let (listener, wakes) = (Arc::default(), Arc::new(Wakes::default()));
+    let topic = Listeners::default();
+    let _topic = topic.add(&listener, News::Topic);
+    for count in 1..=3 {
+        assert!(!wakes.poll(&listener, true));
+        topic.tell();
+        assert_eq!(wakes.count(), count);
+        assert!(listener.take_topic());
+    }
+}
+
+#[test]
 fn who_has_gone_is_told_nothing_and_those_beside_it_are() {
     let partition = Listeners::default();
     let listeners: Vec<Arc<Listener>> = (0..3).map(|_| Arc::default()).collect();

@@ -168,6 +168,16 @@ fn a_reader_is_woken_by_what_comes_to_its_partitions_and_by_nothing_else() {
     assert_eq!(woken_by(fetching.as_mut(), || put(1, "b4")), 1);
     broker.wait(fetching);
     assert_eq!(second.batch(), (1, 5, vec!["b4".into()]));
+    for count in [3, 4] {
+        let more = TopicChange {
+            partition_count: Some(count),
+            ..TopicChange::default()
+        };
+        let grown = broker.broker.update_topic("visits", more);
+        let grow = || drop(broker.wait(grown).unwrap());
+        assert_eq!(second.woken_by(grow), 1);
+        assert!(second.is_waiting());
+    }
     let delete = || broker.wait(broker.broker.delete_topic("visits")).unwrap();
     assert_eq!(second.woken_by(delete), 1);
     assert!(matches!(
