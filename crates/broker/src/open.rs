@@ -57,7 +57,7 @@ pub(crate) fn open(config: BrokerConfig, env: Env) -> Result<Core, Error> {
         metadata,
         offsets: Offsets::new(offsets, config.groups.offsets_retention_ms),
         groups: Groups::new(&config, Arc::clone(&env.clock)),
-        appends: RunQueue::new((!threaded).then(|| env.random.u64())),
+        appends: RunQueue::new(config.append_threads, env.random.u64()),
         append_clock: AppendClock::new(Arc::clone(&env.clock)),
         pool: Pool::new(!threaded || config.read_threads == 0),
         floor,

@@ -3,20 +3,23 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use crate::Error;
 use crate::append::AppendJob;
 use crate::append::sync::sync_all_min;
 use crate::append::unanswered::Waiting;
 use crate::partition::Partition;
+use crate::{Acks, Error};
 
 /// So many first segments are begun together at most: each keeps a file open until it is synced.
 const FIRST_SEGMENTS_MAX: usize = 128;
 
+/// After a request that is answered before the sync, a worker is kept for writing until so many in a row wait for it.
+const KEPT_FOR_REQUESTS: u32 = 1_000;
+
 /// Hands each partition to at most one worker that writes and to one that syncs at a time.
 #[derive(Debug)]
 pub(crate) struct RunQueue {
-    /// Whether one thread does all the work.
-    inline: bool,
+    /// How many workers there are; 0: one thread does all the work.
+    workers: usize,
     state: Mutex<State>,
     wake: Condvar,
 }
@@ -29,6 +32,9 @@ struct State {
     to_sync: VecDeque<Arc<Partition>>,
     /// How many workers sync.
     syncing: usize,
+    /// Requests to come for which the last worker does not sync, lest those that are answered before the sync wait for
+    /// one.
+    kept_for: u32,
     /// With one thread: what decides whether it writes or syncs, as the threads' race would.
     coin: Option<u64>,
     stopped: bool,
@@ -45,15 +51,21 @@ pub(crate) enum Work {
 }
 
 impl State {
-    fn has_work(&self) -> bool {
-        !self.to_write.is_empty() || !self.to_sync.is_empty()
+    fn has_work(&self, workers: usize) -> bool {
+        !self.to_write.is_empty() || self.may_sync(workers)
+    }
+
+    fn may_sync(&self, workers: usize) -> bool {
+        let is_free = self.syncing == 0 || self.kept_for == 0 || self.syncing + 1 < workers;
+        is_free && !self.to_sync.is_empty()
     }
 
     /// A sync first if there is none under way, so that nobody waits for one for long; else whatever can
     /// be written, so that the next sync is for as much as possible.
-    fn pick(&mut self, inline: bool) -> Option<Work> {
+    fn pick(&mut self, workers: usize) -> Option<Work> {
+        let inline = workers == 0;
         let sync_first = self.syncing == 0 && self.flip();
-        if self.to_sync.is_empty() || !(sync_first || self.to_write.is_empty()) {
+        if !self.may_sync(workers) || !(sync_first || self.to_write.is_empty()) {
             return self.pick_write(inline);
         }
         self.syncing += 1;
@@ -95,12 +107,12 @@ impl State {
 }
 
 impl RunQueue {
-    /// A queue for threads, or for one thread that does all the work, in an order that follows from the
+    /// A queue for so many threads; for none, which is one that does all the work, in an order that follows from the
     /// seed.
-    pub(crate) fn new(inline_seed: Option<u64>) -> Self {
-        let coin = inline_seed.map(|seed| seed | 1);
+    pub(crate) fn new(workers: usize, inline_seed: u64) -> Self {
+        let coin = (workers == 0).then_some(inline_seed | 1);
         Self {
-            inline: coin.is_some(),
+            workers,
             state: Mutex::new(State {
                 coin,
                 ..State::default()
@@ -110,7 +122,7 @@ impl RunQueue {
     }
 
     pub(crate) fn is_inline(&self) -> bool {
-        self.inline
+        self.workers == 0
     }
 
     /// Queues a request for a partition. It is answered as [`Error::ShuttingDown`] after a stop.
@@ -118,6 +130,10 @@ impl RunQueue {
         {
             let mut state = self.state();
             if !state.stopped {
+                state.kept_for = match job.acks {
+                    Acks::Written => KEPT_FOR_REQUESTS,
+                    Acks::Durable => state.kept_for.saturating_sub(1),
+                };
                 if partition.queue().push(job) {
                     state.to_write.push_back(Arc::clone(partition));
                     drop(state);
@@ -161,8 +177,8 @@ impl RunQueue {
     pub(crate) fn next(&self) -> Option<Work> {
         let mut state = self.state();
         loop {
-            if let Some(work) = state.pick(self.inline) {
-                if state.has_work() {
+            if let Some(work) = state.pick(self.workers) {
+                if state.has_work(self.workers) {
                     self.wake.notify_one();
                 }
                 return Some(work);
@@ -179,7 +195,7 @@ impl RunQueue {
 
     /// What to do next, if there is something now.
     pub(crate) fn try_next(&self) -> Option<Work> {
-        self.state().pick(self.inline)
+        self.state().pick(self.workers)
     }
 
     /// Takes nothing new; workers end once all is drained.

@@ -29,3 +29,4 @@ mod sharing;
 mod subscribe;
 mod threads;
 mod topics;
+mod watched_disk;

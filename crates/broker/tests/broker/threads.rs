@@ -1,21 +1,21 @@
 //! The broker with its threads, on a real disk.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use flowstone_broker::{
-    Broker, BrokerConfig, Cursor, Delivery, Env, Error, FetchRequest, OpenError, ProduceRequest,
-    Start, Stop, SubscribeRequest, TopicChange, TopicSpec,
+    Acks, Broker, BrokerConfig, Cursor, Delivery, Env, Error, FetchRequest, OpenError,
+    ProduceRequest, Start, Stop, SubscribeRequest, TopicChange, TopicSpec,
 };
-use flowstone_disk::{DirEntry, Disk, File, Lock, Map, OpKind, OpenMode, RealDisk, SimDisk};
+use flowstone_disk::{OpKind, SimDisk};
 use pollster::block_on;
 
 use crate::harness::{at, decode, log_everything, read, texts, values};
+use crate::watched_disk;
 
 fn config(dir: &Path) -> BrokerConfig {
     log_everything();
@@ -43,109 +43,16 @@ fn request(partition: Option<u32>, value: &str) -> ProduceRequest {
     }
 }
 
-/// A real disk that counts how often a file is synced.
-#[derive(Debug)]
-struct CountingDisk {
-    syncs: Arc<AtomicU64>,
-}
-
-#[derive(Debug)]
-struct CountingFile {
-    file: Arc<dyn File>,
-    syncs: Arc<AtomicU64>,
-}
-
-impl Disk for CountingDisk {
-    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
-        let file = RealDisk.open(path, mode)?;
-        let syncs = Arc::clone(&self.syncs);
-        Ok(Arc::new(CountingFile { file, syncs }))
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        RealDisk.rename(from, to)
-    }
-
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_file(path)
-    }
-
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealDisk.remove_dir_all(path)
-    }
-
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        RealDisk.create_dir_all(path)
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_dir(path)
-    }
-
-    fn sync_all(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_all(path)
-    }
-
-    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        RealDisk.list(path)
-    }
-
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        RealDisk.free_bytes(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        RealDisk.lock(path)
-    }
-}
-
-impl File for CountingFile {
-    fn len(&self) -> io::Result<u64> {
-        self.file.len()
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], at: u64) -> io::Result<()> {
-        self.file.read_exact_at(buf, at)
-    }
-
-    fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(buf, at)
-    }
-
-    fn reserve(&self, at: u64, len: u64) -> io::Result<()> {
-        self.file.reserve(at, len)
-    }
-
-    fn punch(&self, at: u64, len: u64) -> io::Result<()> {
-        self.file.punch(at, len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.file.sync_data()
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
-    }
-
-    fn map(&self, capacity: u64) -> io::Result<Arc<dyn Map>> {
-        self.file.map(capacity)
-    }
-}
-
 #[test]
 fn requests_of_many_callers_are_all_there_and_share_syncs() {
     const CALLERS: usize = 16;
     const REQUESTS: usize = 100;
     let dir = tempfile::tempdir().unwrap();
     let syncs = Arc::new(AtomicU64::new(0));
-    let env = Env {
-        disk: Arc::new(CountingDisk {
-            syncs: Arc::clone(&syncs),
-        }),
-        ..Env::real()
-    };
+    let counted = Arc::clone(&syncs);
+    let env = watched_disk::env(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
     let broker = Broker::open(config(dir.path()), env).unwrap();
     topic(&broker, 1);
     syncs.store(0, Ordering::Relaxed);
@@ -183,6 +90,43 @@ fn requests_of_many_callers_are_all_there_and_share_syncs() {
         .collect();
     sent.sort();
     assert_eq!(found, sent);
+}
+
+/// However many partitions are written to, and though none of their syncs comes to an end.
+#[test]
+fn an_ack_before_the_sync_waits_for_no_sync() {
+    const PARTITIONS: u32 = 6;
+    let dir = tempfile::tempdir().unwrap();
+    let gate = Arc::new(RwLock::new(()));
+    let passed = Arc::clone(&gate);
+    let env = watched_disk::env(move || drop(passed.read().unwrap()));
+    let broker = Broker::open(config(dir.path()), env).unwrap();
+    topic(&broker, PARTITIONS);
+    for partition in 0..PARTITIONS {
+        block_on(broker.produce(request(Some(partition), "durable"))).unwrap();
+    }
+    thread::scope(|scope| {
+        let shut = gate.write().unwrap();
+        let (acked, acks) = mpsc::channel();
+        let broker = &broker;
+        scope.spawn(move || {
+            for partition in 0..PARTITIONS {
+                let early = ProduceRequest {
+                    acks: Some(Acks::Written),
+                    ..request(Some(partition), "written")
+                };
+                block_on(broker.produce(early)).unwrap();
+                acked.send(()).unwrap();
+            }
+        });
+        let within = Duration::from_secs(20);
+        let count = (0..PARTITIONS)
+            .take_while(|_| acks.recv_timeout(within).is_ok())
+            .count();
+        drop(shut);
+        assert_eq!(count, PARTITIONS as usize, "partitions that were acked");
+    });
+    block_on(broker.shutdown()).unwrap();
 }
 
 /// Reads until the end of the subscription or until there are so many values.

@@ -226,8 +226,7 @@ pub(super) const KEYS: &[Key] = &[
         KIB * MIB,
         default_segment_bytes,
         "Capacity of a segment file where the topic names none; where it names `retention_bytes`, an eighth of \
-         those at most. Appends wait while a full segment is synced, so with acks before the sync this is how far they run \
-         ahead of the disk. Retention removes whole segments, and the last of each partition is read at a start; each is one \
+         those at most. With acks before the sync appends run at most two of them ahead of the disk. Retention removes whole segments, and the last of each partition is read at a start; each is one \
          memory map and two files."
     ),
     number!(
@@ -236,7 +235,8 @@ pub(super) const KEYS: &[Key] = &[
         1,
         1_024,
         append_threads,
-        "Threads that append and sync. Each syncs one partition at a time."
+        "Threads that append and sync. Each syncs one partition at a time. While requests want their acks before the \
+         sync, one of several is kept for writing, so that these wait for no sync."
     ),
     number!(
         "storage",
