@@ -6,18 +6,27 @@
 //! repeated exactly, whatever the range reads as by then.
 
 use std::fmt;
+use std::future::ready;
 use std::str::FromStr;
 
 use anyhow::Result;
 use flowstone_client::{Client, Error, FetchRequest, Start};
+use futures_util::stream::{StreamExt, TryStreamExt, iter};
 
 use super::{ReplayArgs, check_partitions};
 use crate::exit::Failure;
 use crate::position::{Position, Span};
+use crate::units::show_many;
 
 /// How many offsets one request may span: what its length in the sequence can tell.
 pub(super) const SPAN_MAX: i64 = (1 << SPAN_BITS) - 1;
 const SPAN_BITS: u32 = 20;
+
+/// So many calls for a partition each are under way at the same time: the broker looks at the whole topic for each.
+const CALLS_AT_ONCE: usize = 16;
+
+/// Of more partitions that go on where they had stopped it is told only how many they are.
+const TOLD_ONE_BY_ONE: usize = 16;
 
 /// A producer's id is at most 128 bytes, and holds the source's id and a partition too.
 const RUN_NAME_BYTES_MAX: usize = 64;
@@ -113,10 +122,21 @@ impl Plan {
             damage: client.find_damage(&args.topic, &args.partitions).await?,
             told: Vec::new(),
         };
-        for (&(partition, begin, log_start), &(_, end, _)) in begins.iter().zip(&ends) {
-            let way = if args.same_partitions { "same" } else { "key" };
-            let producer_id = format!("replay/{}/{partition}/{way}/{run}", source.id);
-            let (epoch, last) = client.open_producer(&args.to, &producer_id).await?;
+        let way = if args.same_partitions { "same" } else { "key" };
+        let opened: Vec<_> = iter(&begins)
+            .map(|(partition, ..)| {
+                let producer_id = format!("replay/{}/{partition}/{way}/{run}", source.id);
+                async move {
+                    let opened = client.open_producer(&args.to, &producer_id).await;
+                    opened.map(|(epoch, last)| (producer_id, epoch, last))
+                }
+            })
+            .buffered(CALLS_AT_ONCE)
+            .try_collect()
+            .await?;
+        let mut resumed = Vec::new();
+        let places = begins.iter().zip(&ends).zip(opened);
+        for ((&(partition, begin, log_start), &(_, end, _)), (producer_id, epoch, last)) in places {
             let mut part = Part {
                 partition,
                 topic_id: source.id.clone(),
@@ -126,7 +146,9 @@ impl Plan {
                 offsets: begin..end.max(begin),
             };
             if last > 0 {
-                plan.go_on(&mut part, offsets_of(last), log_start);
+                let last = offsets_of(last);
+                resumed.push((partition, last.end));
+                plan.go_on(&mut part, last, log_start);
             } else if begin < log_start {
                 plan.told.push(format!(
                     "warning: partition {partition}: offsets {begin} to {} were removed and cannot be \
@@ -137,16 +159,13 @@ impl Plan {
             part.offsets.start = part.offsets.start.max(log_start).min(part.offsets.end);
             plan.parts.push(part);
         }
+        plan.told.splice(..0, told_of(&resumed));
         Ok(plan)
     }
 
     /// An earlier attempt has come this far.
     fn go_on(&mut self, part: &mut Part, last: std::ops::Range<i64>, log_start: i64) {
         let partition = part.partition;
-        self.told.push(format!(
-            "partition {partition}: going on at offset {}",
-            last.end
-        ));
         part.offsets = last.end..part.offsets.end.max(last.end);
         if log_start <= last.start {
             part.unsure = Some(last);
@@ -176,10 +195,10 @@ impl Plan {
 
     /// The lowest time of the records that come first, in Unix milliseconds.
     pub(super) async fn first_time_ms(&self, client: &Client, args: &ReplayArgs) -> Result<i64> {
-        let mut first = i64::MAX;
-        for part in self.parts.iter().filter(|part| !part.offsets.is_empty()) {
-            let fetched = client
-                .fetch(FetchRequest {
+        let parts = self.parts.iter().filter(|part| !part.offsets.is_empty());
+        let first = iter(parts)
+            .map(|part| {
+                client.fetch(FetchRequest {
                     topic: args.topic.clone(),
                     topic_id: part.topic_id.clone(),
                     partition: part.partition,
@@ -187,12 +206,26 @@ impl Plan {
                     max_records: 1,
                     ..FetchRequest::default()
                 })
-                .await?;
-            let times = fetched.records.iter().map(|record| record.timestamp_ms);
-            first = times.chain([first]).min().unwrap_or(first);
-        }
-        Ok(first)
+            })
+            .buffer_unordered(CALLS_AT_ONCE)
+            .try_fold(i64::MAX, |first, fetched| {
+                let times = fetched.records.iter().map(|record| record.timestamp_ms);
+                ready(Ok(times.fold(first, i64::min)))
+            });
+        Ok(first.await?)
     }
+}
+
+/// Where partitions go on.
+fn told_of(resumed: &[(i32, i64)]) -> Vec<String> {
+    if resumed.len() > TOLD_ONE_BY_ONE {
+        return vec![format!(
+            "going on where it had stopped in {}",
+            show_many(resumed.len() as u64, "partition")
+        )];
+    }
+    let one = |(partition, offset)| format!("partition {partition}: going on at offset {offset}");
+    resumed.iter().copied().map(one).collect()
 }
 
 impl RequestLimits {
@@ -292,6 +325,19 @@ mod tests {
             assert_eq!(offsets_of(sequence), offsets);
             last = sequence;
         }
+    }
+
+    #[test]
+    fn where_it_goes_on_is_told_one_by_one_or_how_often() {
+        let resumed: Vec<_> = (0..=16).map(|partition| (partition, 40)).collect();
+        let few = told_of(&resumed[..16]);
+        assert_eq!(few.len(), 16);
+        assert_eq!(few[3], "partition 3: going on at offset 40");
+        assert_eq!(
+            told_of(&resumed),
+            ["going on where it had stopped in 17 partitions"]
+        );
+        assert!(told_of(&[]).is_empty());
     }
 
     #[test]
