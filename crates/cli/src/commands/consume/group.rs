@@ -54,6 +54,21 @@ pub(super) struct GroupReader {
     progress: Progress,
 }
 
+/// What a wait came to.
+enum Heard {
+    Event(Event),
+    /// Nothing more comes.
+    End,
+    /// It is time to ask how far the others are.
+    Nothing,
+}
+
+impl From<Option<Event>> for Heard {
+    fn from(event: Option<Event>) -> Self {
+        event.map_or(Self::End, Self::Event)
+    }
+}
+
 impl GroupReader {
     pub(super) async fn join(
         client: &Client,
@@ -123,21 +138,19 @@ impl GroupReader {
 
     async fn read_on(&mut self, printer: &mut Printer, stop: &mut Stop) -> Result<()> {
         while !printer.is_done() && !self.is_at_the_end().await? {
-            let event = match self.subscription.try_next() {
-                Some(event) => Some(event?),
+            let heard = match self.subscription.try_next() {
+                Some(event) => Heard::Event(event?),
                 None => {
                     printer.flush()?;
-                    let Some(event) = self.wait(printer, stop).await? else {
-                        continue;
-                    };
-                    event
+                    self.wait(printer, stop).await?
                 }
             };
-            match event {
-                Some(Event::Records(batch)) => self.print(&batch, printer)?,
-                Some(Event::Assignment(assignment)) => self.assign(&assignment).await?,
-                Some(Event::Partition(problem)) => self.note(problem),
-                None => return Ok(()),
+            match heard {
+                Heard::Event(Event::Records(batch)) => self.print(&batch, printer)?,
+                Heard::Event(Event::Assignment(assignment)) => self.assign(&assignment).await?,
+                Heard::Event(Event::Partition(problem)) => self.note(problem),
+                Heard::End => return Ok(()),
+                Heard::Nothing => continue,
             }
             if stop.is_asked() {
                 return Ok(());
@@ -150,29 +163,24 @@ impl GroupReader {
         Ok(())
     }
 
-    /// Waits for the next event, and commits when none has come for a moment. `None`: it is time to ask how
-    /// far the others are.
-    async fn wait(
-        &mut self,
-        printer: &mut Printer,
-        stop: &mut Stop,
-    ) -> Result<Option<Option<Event>>> {
+    /// Waits for the next event, and commits when none has come for a moment.
+    async fn wait(&mut self, printer: &mut Printer, stop: &mut Stop) -> Result<Heard> {
         // A timer takes a millisecond at least.
         if !self.quiet.is_zero() {
             let waited = next(&mut self.subscription, printer, stop);
             if let Ok(event) = timeout(self.quiet, waited).await {
-                return event.map(Some);
+                return event.map(Heard::from);
             }
         }
         self.commit_if_possible().await?;
         let asks = self.ends.is_some() && self.has_nothing();
         let waited = next(&mut self.subscription, printer, stop);
         if !asks {
-            return waited.await.map(Some);
+            return waited.await.map(Heard::from);
         }
         match timeout(IDLE_INTERVAL, waited).await {
-            Ok(event) => event.map(Some),
-            Err(_) => Ok(None),
+            Ok(event) => event.map(Heard::from),
+            Err(_) => Ok(Heard::Nothing),
         }
     }
 
