@@ -55,6 +55,7 @@ impl State {
         !self.to_write.is_empty() || self.may_sync(workers)
     }
 
+    /// Whether one more worker may sync what waits for that.
     fn may_sync(&self, workers: usize) -> bool {
         let is_free = self.syncing == 0 || self.kept_for == 0 || self.syncing + 1 < workers;
         is_free && !self.to_sync.is_empty()
