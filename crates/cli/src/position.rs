@@ -71,6 +71,13 @@ impl Span {
                      followed by an offset with their zone, as in \"{left}Z:{right}\""
                 ));
             }
+            if let (Some(from), Some(to)) = (from, to)
+                && from.is_surely_behind(to)
+            {
+                return Err(format!(
+                    "it ends before it begins; did you mean {right}:{left}?"
+                ));
+            }
             return Ok(Self { from, to });
         }
         if text.contains(':') && !text.starts_with('@') {
@@ -122,6 +129,17 @@ impl Position {
             .parse()
             .map(position)
             .map_err(|_| format!("{number} is more than any offset"))
+    }
+
+    /// Whether it lies behind another one in any partition.
+    fn is_surely_behind(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Offset(this), Self::Offset(other))
+            | (Self::TimeMs(this), Self::TimeMs(other)) => this > other,
+            (Self::Last(this), Self::Last(other)) => this < other,
+            (Self::End, Self::Start) => true,
+            _ => false,
+        }
     }
 
     /// As the place that the broker looks up.

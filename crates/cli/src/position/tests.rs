@@ -142,3 +142,21 @@ fn what_is_no_position_is_refused_with_what_would_be() {
         assert!(error.contains('@'), "{text:?}: {error}");
     }
 }
+
+#[test]
+fn a_range_that_ends_before_it_begins_is_refused_with_the_other_way_round() {
+    for (wrong, right) in [
+        ("5:1", "1:5"),
+        ("-2:-5", "-5:-2"),
+        ("end:start", "start:end"),
+        ("@2015-05-18:@2015-05-17", "@2015-05-17:@2015-05-18"),
+        ("@-1h:@-2h", "@-2h:@-1h"),
+    ] {
+        let refused = parse(wrong).unwrap_err();
+        assert!(refused.contains(&format!("mean {right}?")), "{refused}");
+        assert!(parse(right).is_ok(), "{right}");
+    }
+    for empty in ["5:5", "start:start", "-3:-3", "5:-1", "end:7"] {
+        assert!(parse(empty).is_ok(), "{empty}");
+    }
+}
