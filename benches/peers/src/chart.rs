@@ -78,7 +78,7 @@ fn bars(report: &Report, work: Work) -> Vec<Bar> {
 fn kind(peer: &str) -> &'static str {
     match peer {
         "flowstone" | "flowstone-opaque" => "ours",
-        "raw" | "disk" | "disk-256k" => "limit",
+        "raw" | "raw-kept" | "disk" | "disk-256k" => "limit",
         _ => "peer",
     }
 }

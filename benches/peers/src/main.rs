@@ -30,6 +30,7 @@ use clap::Parser;
 use flowstone_disk::keep_freed_memory;
 
 use machine::Machine;
+use opaque::keeper::Keeper;
 use options::{Command, Options};
 use peer::Peer;
 use report::{Report, Skipped, Told};
@@ -38,7 +39,10 @@ fn main() -> ExitCode {
     keep_freed_memory();
     let options = Options::parse();
     let outcome = match options.command {
-        Some(Command::RawServer { port }) => opaque::server::serve(port).map(|()| true),
+        Some(Command::RawServer { port, keep, synced }) => {
+            let keeper = keep.map(|dir| Keeper::new(dir, synced));
+            opaque::server::serve(port, keeper).map(|()| true)
+        }
         None => run(&options),
     };
     match outcome {

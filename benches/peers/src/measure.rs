@@ -1,5 +1,6 @@
 //! The measurement: one after the other, then again.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub(crate) fn run(options: &Options, peers: &[Box<dyn Peer>], dir: &Path) -> Res
     let mut samples = Samples::default();
     for unit in Work::units(&options.works()) {
         for run in 1..=options.runs {
-            for peer in peers {
+            for peer in in_turn(peers.len(), run).map(|place| &peers[place]) {
                 let works = offered(peer.as_ref(), &unit);
                 if works.is_empty() {
                     continue;
@@ -48,6 +49,18 @@ pub(crate) fn run(options: &Options, peers: &[Box<dyn Peer>], dir: &Path) -> Res
         }
     }
     Ok(samples)
+}
+
+/// Places in the list of peers, each once, in an order that differs from run to run and is the same every time: what one
+/// leaves behind, as freed memory or a busy disk, meets whoever comes next.
+fn in_turn(count: usize, run: u32) -> impl Iterator<Item = usize> {
+    let mut places: Vec<usize> = (0..count).collect();
+    places.sort_by_cached_key(|place| {
+        let mut hasher = DefaultHasher::new();
+        (run, place).hash(&mut hasher);
+        hasher.finish()
+    });
+    places.into_iter()
 }
 
 /// What of the unit this peer does.
@@ -197,5 +210,28 @@ impl Turn<'_> {
             done.seconds,
         );
         self.samples.add(sample);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_comes_once_and_not_always_behind_the_same_one() {
+        let order = |run| in_turn(12, run).collect::<Vec<_>>();
+        let mut sorted = order(1);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..12).collect::<Vec<_>>());
+        let before = |run, who| {
+            let order = order(run);
+            let place = order.iter().position(|it| *it == who).unwrap();
+            place.checked_sub(1).map(|place| order[place])
+        };
+        for who in 0..12 {
+            let different = (1..=3).map(|run| before(run, who));
+            let different: std::collections::HashSet<_> = different.collect();
+            assert!(different.len() > 1, "{who} comes behind {different:?}");
+        }
     }
 }

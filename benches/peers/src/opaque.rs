@@ -3,4 +3,5 @@
 
 pub(crate) mod client;
 pub(crate) mod codec;
+pub(crate) mod keeper;
 pub(crate) mod server;

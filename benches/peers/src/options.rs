@@ -103,6 +103,12 @@ pub(crate) enum Command {
     RawServer {
         /// The port of loopback to listen on
         port: u16,
+        /// Where to keep what comes
+        #[arg(long)]
+        keep: Option<PathBuf>,
+        /// Sync each message before its ack
+        #[arg(long, requires = "keep")]
+        synced: bool,
     },
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn all(options: &Options) -> Vec<Box<dyn Peer>> {
     let flowstone = options.flowstone_binary();
     let installed = options.installed_dir();
     vec![
-        Box::new(raw::Raw),
+        Box::new(raw::Raw::of_nothing()),
+        Box::new(raw::Raw::kept()),
         Box::new(flowstone_opaque::FlowstoneOpaque::new(flowstone.clone())),
         Box::new(flowstone_client::FlowstoneClient::new(flowstone)),
         Box::new(kafka::Kafka::new(installed.clone())),

@@ -10,6 +10,10 @@ pub(crate) const OURS: &str = "flowstone";
 pub(crate) const OURS_OPAQUE: &str = "flowstone-opaque";
 /// What carries messages and does nothing else.
 pub(crate) const CEILING: &str = "raw";
+/// What carries messages and keeps them, and does nothing else.
+pub(crate) const CEILING_KEPT: &str = "raw-kept";
+/// Neither a peer nor a limit of the disk.
+const NO_PEERS: [&str; 4] = [OURS, OURS_OPAQUE, CEILING, CEILING_KEPT];
 
 /// Lines of a Markdown table: how many times Flowstone is ahead of each, and how near it comes to the ceiling.
 pub(crate) fn table(report: &Report) -> Vec<String> {
@@ -24,10 +28,7 @@ pub(crate) fn table(report: &Report) -> Vec<String> {
         format!("| | {} |", names.join(" | ")),
         format!("|---|{}", "--:|".repeat(works.len())),
     ];
-    let others = report
-        .peers
-        .iter()
-        .filter(|peer| ![OURS, OURS_OPAQUE, CEILING].contains(&peer.name.as_str()));
+    let others = report.peers.iter().filter(|peer| is_compared(&peer.name));
     lines.extend(others.filter_map(|peer| {
         let cells = works
             .iter()
@@ -38,14 +39,19 @@ pub(crate) fn table(report: &Report) -> Vec<String> {
             |ratio| format!("{ratio:.1} ×"),
         )
     }));
-    let cells = works
-        .iter()
-        .map(|work| of_ceiling(&report.samples, OURS_OPAQUE, *work));
-    lines.extend(row(
-        "Flowstone with an opaque client, of the ceiling",
-        cells,
-        |share| format!("{:.0}%", share * 100.0),
-    ));
+    for (ceiling, name) in [
+        (CEILING, "the ceiling"),
+        (CEILING_KEPT, "raw streams that are kept"),
+    ] {
+        let cells = works
+            .iter()
+            .map(|work| share(&report.samples, OURS_OPAQUE, ceiling, *work));
+        lines.extend(row(
+            &format!("Flowstone with an opaque client, of {name}"),
+            cells,
+            |share| format!("{:.0}%", share * 100.0),
+        ));
+    }
     if lines.len() == 2 { Vec::new() } else { lines }
 }
 
@@ -59,12 +65,23 @@ pub(crate) fn ahead(samples: &Samples, peer: &str, work: Work) -> Option<f64> {
     })
 }
 
-/// Which part of the ceiling's rate this is.
-pub(crate) fn of_ceiling(samples: &Samples, peer: &str, work: Work) -> Option<f64> {
-    if work.is_latency() {
+/// Whether Flowstone is compared with this as with a peer.
+pub(crate) fn is_compared(peer: &str) -> bool {
+    !NO_PEERS.contains(&peer)
+}
+
+/// Which part of a limit's rate this is, or the limit's time of this one's. What keeps nothing is no limit of the time
+/// to a durable ack.
+pub(crate) fn share(samples: &Samples, peer: &str, limit: &str, work: Work) -> Option<f64> {
+    if work.is_latency() && limit == CEILING {
         return None;
     }
-    Some(figure(samples, peer, work)? / figure(samples, CEILING, work)?)
+    let (reached, limit) = (figure(samples, peer, work)?, figure(samples, limit, work)?);
+    Some(if work.is_latency() {
+        limit / reached
+    } else {
+        reached / limit
+    })
 }
 
 /// The median that stands for a piece of work: a rate, or the time of half of the appends.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::report::{Report, Told};
 use crate::sample::Sample;
-use crate::summary::{CEILING, OURS, OURS_OPAQUE, ahead, of_ceiling, table};
+use crate::summary::{CEILING, ahead, is_compared, share, table};
 use crate::work::Work;
 
 /// All of it.
@@ -87,8 +87,8 @@ fn rate_row(report: &Report, peer: &Told, work: Work) -> Option<String> {
     let all = samples.numbers(&peer.name, work, |sample| sample.mb_per_second);
     let least = all.iter().copied().fold(f64::INFINITY, f64::min);
     let most = all.iter().copied().fold(0.0, f64::max);
-    let of_ceiling = of_ceiling(samples, &peer.name, work)
-        .filter(|_| [OURS, OURS_OPAQUE].contains(&peer.name.as_str()))
+    let of_ceiling = share(samples, &peer.name, CEILING, work)
+        .filter(|_| !is_compared(&peer.name) && peer.name != CEILING)
         .map_or(String::new(), |share| format!("{:.0}%", share * 100.0));
     let cpu = median(|sample: &Sample| sample.server_cpu_s_per_gb);
     let memory = median(|sample: &Sample| sample.server_anonymous_mib);
@@ -105,7 +105,7 @@ fn rate_row(report: &Report, peer: &Told, work: Work) -> Option<String> {
 /// A ratio to Flowstone, for those who are not Flowstone.
 fn times(ratio: Option<f64>, peer: &str) -> String {
     match ratio {
-        Some(ratio) if ![OURS, OURS_OPAQUE, CEILING].contains(&peer) => format!("{ratio:.1} ×"),
+        Some(ratio) if is_compared(peer) => format!("{ratio:.1} ×"),
         _ => String::new(),
     }
 }

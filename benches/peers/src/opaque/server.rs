@@ -1,7 +1,8 @@
 //! The server of the ceiling: takes opaque messages and acknowledges each, or sends as many as are asked
-//! for. Nothing is kept.
+//! for. Nothing is kept, unless a [`Keeper`] does.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
@@ -18,8 +19,9 @@ use tonic::server::{Grpc, NamedService, ServerStreamingService, StreamingService
 use tonic::{Response, Status, Streaming};
 
 use super::codec::OpaqueCodec;
+use super::keeper::Keeper;
 use crate::runtime;
-use crate::work::noise;
+use crate::work::{REQUESTS_IN_FLIGHT, noise};
 
 /// Messages up, an ack each.
 pub(crate) const UP: &str = "/flowstone.peers.Raw/Up";
@@ -46,11 +48,11 @@ pub(crate) fn order(messages: u64, message_bytes: usize) -> Bytes {
     order.into()
 }
 
-/// Serves until the process is ended.
+/// Serves until the process is ended; what comes up is acknowledged once the keeper has it, if there is one.
 ///
 /// # Errors
 /// When the port is taken.
-pub(crate) fn serve(port: u16) -> Result<()> {
+pub(crate) fn serve(port: u16, keeper: Option<Keeper>) -> Result<()> {
     runtime::new()?.block_on(async {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = tokio::net::TcpListener::bind(address)
@@ -66,7 +68,7 @@ pub(crate) fn serve(port: u16) -> Result<()> {
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_frame_size(FRAME_BYTES_MAX)
-            .add_service(Raw)
+            .add_service(Raw { keeper })
             .serve_with_incoming(incoming)
             .await
             .context("the raw server has failed")
@@ -76,8 +78,10 @@ pub(crate) fn serve(port: u16) -> Result<()> {
 type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Status>> + Send>>;
 
-#[derive(Clone, Copy, Debug)]
-struct Raw;
+#[derive(Clone, Debug)]
+struct Raw {
+    keeper: Option<Keeper>,
+}
 
 impl NamedService for Raw {
     const NAME: &'static str = "flowstone.peers.Raw";
@@ -93,10 +97,11 @@ impl Service<Request<Body>> for Raw {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let keeper = self.keeper.clone();
         Box::pin(async move {
             let mut grpc = Grpc::new(OpaqueCodec).max_decoding_message_size(MESSAGE_BYTES_MAX);
             Ok(match request.uri().path() {
-                UP => grpc.streaming(Up, request).await,
+                UP => grpc.streaming(Up { keeper }, request).await,
                 DOWN => grpc.server_streaming(Down, request).await,
                 _ => Status::unimplemented("there is only Up and Down").into_http(),
             })
@@ -104,7 +109,9 @@ impl Service<Request<Body>> for Raw {
     }
 }
 
-struct Up;
+struct Up {
+    keeper: Option<Keeper>,
+}
 
 impl StreamingService<Bytes> for Up {
     type Response = Bytes;
@@ -112,12 +119,30 @@ impl StreamingService<Bytes> for Up {
     type Future = Answer<Response<Messages>>;
 
     fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
-        let acks = request
-            .into_inner()
-            .map(|message| message.map(|_| Bytes::from_static(ACK)));
-        let acks: Messages = Box::pin(acks);
-        Box::pin(async move { Ok(Response::new(acks)) })
+        let messages = request.into_inner();
+        let acks = match &self.keeper {
+            None => Ok(acks_at_once(messages)),
+            Some(keeper) => acks_of_kept(messages, keeper),
+        };
+        Box::pin(async move { acks.map(Response::new) })
     }
+}
+
+fn acks_at_once(messages: Streaming<Bytes>) -> Messages {
+    Box::pin(messages.map(|message| message.map(|_| Bytes::from_static(ACK))))
+}
+
+fn acks_of_kept(messages: Streaming<Bytes>, keeper: &Keeper) -> Result<Messages, Status> {
+    let failed = |error: io::Error| Status::internal(error.to_string());
+    let mut kept = keeper.open().map_err(failed)?;
+    let acks = messages.map(move |message| {
+        let keeping = message.map(|message| kept.keep(message));
+        async move {
+            keeping?.await.map_err(failed)?;
+            Ok(Bytes::from_static(ACK))
+        }
+    });
+    Ok(Box::pin(acks.buffered(REQUESTS_IN_FLIGHT)))
 }
 
 struct Down;
