@@ -32,8 +32,11 @@ impl File for RealFile {
     }
 
     fn write_all_at(&self, buf: &[u8], at: u64) -> io::Result<()> {
-        // pwrite in a loop: std goes on after short writes and interruptions.
-        FileExt::write_all_at(&self.file, buf, at)
+        for (piece, at) in pieces(buf, at) {
+            // pwrite in a loop: std goes on after short writes and interruptions.
+            FileExt::write_all_at(&self.file, piece, at)?;
+        }
+        Ok(())
     }
 
     fn reserve(&self, at: u64, len: u64) -> io::Result<()> {
@@ -74,6 +77,25 @@ impl File for RealFile {
     }
 }
 
+/// How far one write goes at most: the system takes memory for what it is handed in one piece where it can, up to the 2 MiB
+/// of a huge page. Free memory that lies together in such pieces is what a virtual machine gives back to its host
+/// (free page reporting, `mm/page_reporting.c` of Linux), and each page of it that is used again costs several times
+/// what it takes to write it.
+const PIECE_BYTES: u64 = 1 << 20;
+
+/// A write in pieces that end where a multiple of [`PIECE_BYTES`] does, each with its place in the file.
+fn pieces(mut buf: &[u8], mut at: u64) -> impl Iterator<Item = (&[u8], u64)> {
+    std::iter::from_fn(move || {
+        let room = PIECE_BYTES - at % PIECE_BYTES;
+        let len = usize::try_from(room).map_or(buf.len(), |room| room.min(buf.len()));
+        let (piece, rest) = buf.split_at(len);
+        let begin = at;
+        buf = rest;
+        at += len as u64;
+        (len > 0).then_some((piece, begin))
+    })
+}
+
 /// What reservation is on file systems without fallocate: zeros written from the file's end on.
 /// Holes before it stay holes.
 fn fill_with_zeros(file: &fs::File, at: u64, len: u64) -> io::Result<()> {
@@ -93,6 +115,36 @@ fn fill_with_zeros(file: &fs::File, at: u64, len: u64) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_is_cut_where_a_multiple_of_a_piece_ends() {
+        let piece = PIECE_BYTES as usize;
+        let bytes: Vec<u8> = (0..2 * piece + 100).map(|it| (it % 251) as u8).collect();
+        let cut = |len: usize, at: u64| {
+            let cut = pieces(&bytes[..len], at).map(|(piece, at)| (at, piece.len()));
+            cut.collect::<Vec<_>>()
+        };
+        assert_eq!(cut(0, 5), []);
+        assert_eq!(cut(100, 5), [(5, 100)]);
+        assert_eq!(cut(piece, 0), [(0, piece)]);
+        let end = PIECE_BYTES;
+        assert_eq!(cut(10, end - 10), [(end - 10, 10)]);
+        assert_eq!(
+            cut(2 * piece + 20, end - 10),
+            [
+                (end - 10, 10),
+                (end, piece),
+                (2 * end, piece),
+                (3 * end, 10)
+            ]
+        );
+
+        let file = RealFile::new(tempfile::tempfile().unwrap());
+        file.write_all_at(&bytes, end - 30).unwrap();
+        let mut read = vec![0; bytes.len()];
+        file.read_exact_at(&mut read, end - 30).unwrap();
+        assert_eq!(read, bytes);
+    }
 
     #[test]
     fn filling_with_zeros_extends_and_leaves_what_was_there() {
