@@ -80,8 +80,8 @@ impl File for RealFile {
 /// How far one write goes at most: the system takes memory for what it is handed in one piece where it can, up to the 2 MiB
 /// of a huge page. Free memory that lies together in such pieces is what a virtual machine gives back to its host
 /// (free page reporting, `mm/page_reporting.c` of Linux), and each page of it that is used again costs several times
-/// what it takes to write it.
-const PIECE_BYTES: u64 = 1 << 20;
+/// what it takes to write it. Of smaller pieces there is more: see `docs/performance.md`.
+const PIECE_BYTES: u64 = 256 << 10;
 
 /// A write in pieces that end where a multiple of [`PIECE_BYTES`] does, each with its place in the file.
 fn pieces(mut buf: &[u8], mut at: u64) -> impl Iterator<Item = (&[u8], u64)> {
