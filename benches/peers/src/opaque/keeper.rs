@@ -1,4 +1,5 @@
-//! How the raw server keeps messages: as they came, one file for each stream. What this costs, every log on tonic has to pay.
+//! How the raw server keeps messages: as they came, one file for each stream. What this costs, every log has to
+//! pay that takes messages as tonic brings them.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -30,7 +30,7 @@ impl Raw {
         Self { keeps: false }
     }
 
-    /// What is left of it where messages are written to a file as they are: no log on tonic does less.
+    /// What is left of it where messages are written to a file as tonic brings them, and nothing else is done.
     pub(super) fn kept() -> Self {
         Self { keeps: true }
     }
