@@ -1,59 +1,28 @@
 //! Reading a topic until a stop position, or for ever, alone or as a member of a group.
 
+mod delivery;
 mod member;
 mod open;
 mod reading;
+mod request;
+mod waiting;
 
-use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
-use bytes::Bytes;
 use flowstone_log::ReadBatch;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::groups::{Assignment, HandOut};
 use crate::listeners::{Listener, Listening};
-use crate::pool::PoolAnswer;
 use crate::topics::Topic;
-use crate::{Broker, Cursor, Error, Start, Stop};
+use crate::{Broker, Cursor, Error};
 
+pub use delivery::Delivery;
 use member::{Member, Started};
 pub(crate) use open::open;
 use reading::Reading;
-
-/// What to read. With a group, `partitions`, `stop`, `resume_from` and `stop_before` are refused.
-#[derive(Clone, Debug, Default)]
-pub struct SubscribeRequest {
-    /// The topic.
-    pub topic: String,
-    /// Empty: all, also those to come.
-    pub partitions: Vec<u32>,
-    /// Where to start; with a group, in partitions that it has not committed.
-    pub start: Start,
-    /// Where to stop. `None`: never.
-    pub stop: Option<Stop>,
-    /// Read as a member of this group.
-    pub group: Option<String>,
-    /// The member's name, perhaps empty. A second stream of the same name ends the first, and gets its
-    /// partitions; so does one that comes soon after it has ended.
-    pub member: String,
-    /// Where the caller comes from, for [`MemberInfo::peer`](crate::MemberInfo::peer).
-    pub peer: String,
-    /// Most bytes of one delivery, 0 for the broker's default. One record comes however large it is.
-    pub max_batch_bytes: u32,
-    /// With a group: the member is put out if it holds uncommitted records and does not call to commit
-    /// for this long, in milliseconds. `None`: the broker's default.
-    pub processing_timeout_ms: Option<u64>,
-    /// With a group, of each partition: no more records are delivered than this many beyond the commit.
-    /// 0: no limit.
-    pub max_uncommitted_records: u32,
-    /// Cursors as they were received; `start` holds for partitions not named.
-    pub resume_from: Vec<Cursor>,
-    /// Offsets of partitions, exclusive; `stop` holds for partitions not named.
-    pub stop_before: Vec<Cursor>,
-}
+pub use request::SubscribeRequest;
+use waiting::{Event, PendingRead};
 
 /// A running subscription. Dropping it ends it and leaves the group.
 #[derive(Debug)]
@@ -90,60 +59,6 @@ struct Place {
     partition: u32,
     /// Of the holding, if it is a member's.
     number: u64,
-}
-
-/// A read that is under way.
-#[derive(Debug)]
-struct PendingRead {
-    of: Place,
-    answer: PoolAnswer<Result<ReadBatch, Error>>,
-}
-
-/// What a subscription yields.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// Records of one partition, in order.
-    Records {
-        /// Commit this once the records are processed; its offset is the next one to read.
-        cursor: Cursor,
-        /// The end of what may be read of this partition, exclusive.
-        high_watermark: u64,
-        /// Runs of `0A len Record`, the bytes as they lie on disk.
-        chunks: Vec<Bytes>,
-        /// How many records these are.
-        record_count: u32,
-    },
-    /// What this member of a group reads, each as topic and partition. The first delivery of a group.
-    Assignment {
-        /// All that it may read.
-        partitions: Vec<(String, u32)>,
-        /// No more records come of these: commit what is processed of them, or release them.
-        revoking: Vec<(String, u32)>,
-        /// Commits for these now fail. One that is among `partitions` too has come back since, and its
-        /// records come again from what is committed.
-        lost: Vec<(String, u32)>,
-        /// After which those of `revoking` are lost, in milliseconds.
-        revoke_timeout_ms: u64,
-    },
-    /// Something is wrong with one partition; the others go on.
-    PartitionError {
-        /// The partition, and the offset that could not be read.
-        cursor: Cursor,
-        /// What is wrong.
-        error: Error,
-    },
-    /// Nothing new, but the broker is there.
-    Heartbeat {},
-}
-
-/// What has happened while the subscription waited.
-enum Event {
-    /// A read has come to its end.
-    Read(Place, Result<ReadBatch, Error>),
-    /// Reading of partitions can begin.
-    Started(Vec<Started>),
-    /// There may be something to look at.
-    Changed,
 }
 
 /// What the subscription does next.
@@ -216,44 +131,6 @@ impl Subscription {
                 Event::Changed => {}
             }
         }
-    }
-
-    /// Waits until something happens.
-    async fn wait(&mut self) -> Result<Event, Error> {
-        let Self {
-            listener,
-            member,
-            pending,
-            ..
-        } = self;
-        let mut told = member.as_ref().map(|it| it.membership.listen());
-        // The membership in hand keeps the sender.
-        let mut told = pin!(async {
-            match &mut told {
-                Some(told) => drop(told.changed().await),
-                None => std::future::pending().await,
-            }
-        });
-        poll_fn(|context| {
-            if let Some(read) = pending
-                && let Poll::Ready(outcome) = read.answer.poll(context)
-            {
-                let read = pending.take().expect("it was just seen");
-                return Poll::Ready(outcome.map(|outcome| Event::Read(read.of, outcome)));
-            }
-            if let Some(member) = member
-                && let Poll::Ready(started) = member.poll_started(context)
-            {
-                return Poll::Ready(started.map(Event::Started));
-            }
-            // One read at a time: what comes to other partitions can wait for it.
-            let heard = listener.poll(context, pending.is_none()).is_ready();
-            if heard || told.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Ok(Event::Changed));
-            }
-            Poll::Pending
-        })
-        .await
     }
 
     /// Fails if the subscription is over, whatever there is to read.

@@ -11,6 +11,8 @@ use tonic_types::StatusExt;
 
 /// The reasons that this crate itself looks at or gives. The broker has more; all are strings.
 pub mod reason {
+    /// The topic has fewer partitions.
+    pub const PARTITION_NOT_FOUND: &str = "PARTITION_NOT_FOUND";
     /// The request may or may not have been appended.
     pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
     /// The record is larger than the topic or the broker allows.

@@ -24,7 +24,7 @@ use lanes::{Lanes, SPREAD_BATCH_BYTES};
 pub use queue::ProducerTotals;
 use queue::{Bounds, Pushed, Queue};
 
-use crate::{Client, Error, Result};
+use crate::{Client, Error, Result, reason};
 
 /// What a broker is taken to allow when it does not say.
 const RECORD_BYTES: usize = 1 << 20;
@@ -198,7 +198,7 @@ impl ProducerBuilder {
     /// runtime.
     ///
     /// # Errors
-    /// `TOPIC_NOT_FOUND`, or what the connection said.
+    /// `TOPIC_NOT_FOUND`, `PARTITION_NOT_FOUND`, or what the connection said.
     pub async fn build(self) -> Result<Producer> {
         if self.expected_offset.is_some() && self.partition.is_none() {
             let why = "an expected offset needs a partition: each has offsets of its own";
@@ -206,6 +206,7 @@ impl ProducerBuilder {
         }
         let limits = self.client.cluster().await?.limits.unwrap_or_default();
         let (topic, _) = self.client.get_topic(&self.topic).await?;
+        self.check_partition(topic.partition_count)?;
         let opened = self.open(positive(limits.producer_window)).await?;
         let one_by_one = matches!(self.who, Who::Named(_)) && self.partition.is_none();
 
@@ -282,6 +283,25 @@ struct Opened {
 
 impl ProducerBuilder {
     /// `window` is `None` where the broker is too old to remember anything.
+    /// Said now, since a broker says it of the first record only.
+    fn check_partition(&self, count: i32) -> Result<()> {
+        match self.partition {
+            Some(partition) if !(0..count).contains(&partition) => {
+                let topic = &self.topic;
+                let why = format!(
+                    "topic {topic:?} has no partition {partition}: it has {count}, numbered from 0"
+                );
+                let reason = Some(reason::PARTITION_NOT_FOUND);
+                let error = Error::local(Code::NotFound, reason, why);
+                Err(error
+                    .with_metadata("topic", topic)
+                    .with_metadata("partition", partition)
+                    .with_metadata("partition-count", count))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn open(&self, window: Option<usize>) -> Result<Opened> {
         let window = window.map(|window| window.min(UNANSWERED_REQUESTS));
         match (&self.who, window) {

@@ -39,6 +39,18 @@ pub(crate) struct Message {
     written: oneshot::Sender<()>,
 }
 
+/// What became of a message when it was taken.
+#[derive(Debug)]
+enum Taken {
+    /// It is kept, or cannot be.
+    AtOnce(io::Result<()>),
+    /// The thread that writes has it.
+    Waits {
+        written: oneshot::Receiver<()>,
+        failure: Arc<OnceLock<io::Error>>,
+    },
+}
+
 impl Keeper {
     /// Keeps messages in files in a directory that is there; `synced`: each is on disk when it counts as kept.
     pub(crate) fn new(dir: PathBuf, synced: bool) -> Self {
@@ -74,20 +86,27 @@ impl Kept {
     /// Takes a message; what comes back ends once it is kept.
     pub(crate) fn keep(&mut self, bytes: Bytes) -> impl Future<Output = io::Result<()>> + use<> {
         let taken = match self {
-            Self::Synced(file) => Err(file.write_all(&bytes).and_then(|()| file.sync_data())),
+            Self::Synced(file) => {
+                Taken::AtOnce(file.write_all(&bytes).and_then(|()| file.sync_data()))
+            }
             Self::Written { messages, failure } => {
-                let (written, waits) = oneshot::channel();
+                let (sender, written) = oneshot::channel();
+                let message = Message {
+                    bytes,
+                    written: sender,
+                };
                 // A thread that is gone is told by the other end, which goes with the message.
-                let _ = messages.send(Message { bytes, written });
-                Ok((waits, Arc::clone(failure)))
+                let _ = messages.send(message);
+                let failure = Arc::clone(failure);
+                Taken::Waits { written, failure }
             }
         };
         async move {
-            let (waits, failure) = match taken {
-                Err(kept) => return kept,
-                Ok(taken) => taken,
+            let (written, failure) = match taken {
+                Taken::AtOnce(outcome) => return outcome,
+                Taken::Waits { written, failure } => (written, failure),
             };
-            waits.await.map_err(|_| match failure.get() {
+            written.await.map_err(|_| match failure.get() {
                 Some(error) => io::Error::new(error.kind(), error.to_string()),
                 None => io::Error::other("the thread that writes has ended"),
             })

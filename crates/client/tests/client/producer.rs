@@ -42,6 +42,17 @@ fn is_unknown(error: &Error) -> bool {
 }
 
 #[tokio::test]
+async fn a_partition_that_is_not_there_is_told_before_the_first_record() {
+    let broker = Broker::start().await;
+    for partition in [2, -1] {
+        let producer = broker.client().producer("visits").partition(partition);
+        let error = producer.build().await.unwrap_err();
+        assert!(error.is(reason::PARTITION_NOT_FOUND), "{error}");
+        assert!(error.to_string().contains("it has 2"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn records_travel_in_batches_and_each_learns_its_place() {
     let broker = Broker::start().await;
     let producer = broker.client().producer("visits").partition(1);
