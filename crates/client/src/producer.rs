@@ -282,7 +282,6 @@ struct Opened {
 }
 
 impl ProducerBuilder {
-    /// `window` is `None` where the broker is too old to remember anything.
     /// Said now, since a broker says it of the first record only.
     fn check_partition(&self, count: i32) -> Result<()> {
         match self.partition {
@@ -302,6 +301,7 @@ impl ProducerBuilder {
         }
     }
 
+    /// `window` is `None` where the broker is too old to remember anything.
     async fn open(&self, window: Option<usize>) -> Result<Opened> {
         let window = window.map(|window| window.min(UNANSWERED_REQUESTS));
         match (&self.who, window) {
