@@ -32,6 +32,7 @@ impl OpenBatch {
     }
 
     /// Encodes the record once, to where it is sent from.
+    #[inline]
     pub(super) fn push(&mut self, entry: &Entry<'_>, room: usize) {
         self.run.push(entry);
         self.has_keys |= entry.record.key.is_some();

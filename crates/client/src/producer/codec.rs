@@ -24,11 +24,13 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
+    #[inline]
     pub(super) fn new(record: &'a proto::Record) -> Self {
-        Self {
-            record,
-            body_bytes: record.encoded_len(),
-        }
+        let body_bytes = match is_plain(record) {
+            true => bytes_len(&record.key) + bytes_len(&record.value),
+            false => record.encoded_len(),
+        };
+        Self { record, body_bytes }
     }
 
     /// With what stands before it.
@@ -50,6 +52,9 @@ impl<'a> Entry<'a> {
             put_head(run, tag::VALUE, value.len());
             run.extend_from_slice(value);
         }
+        if is_plain(record) {
+            return;
+        }
         for header in &record.headers {
             put_head(run, tag::HEADER, header.encoded_len());
             header.encode(run).expect("a Vec grows as needed");
@@ -66,6 +71,19 @@ impl<'a> Entry<'a> {
             }
         }
     }
+}
+
+/// Whether a record has nothing but a key and a value.
+#[inline]
+fn is_plain(record: &proto::Record) -> bool {
+    let numbers = record.timestamp_ms | record.deliver_at_ms | record.offset;
+    record.headers.is_empty() && numbers == 0 && record.priority == 0
+}
+
+/// What a field of bytes takes, with its tag and length.
+#[inline]
+fn bytes_len(field: &Option<Bytes>) -> usize {
+    field.as_ref().map_or(0, |bytes| entry_len(bytes.len()))
 }
 
 /// The tag of a delimited field and its length, which is short nearly always and then put in at once.
@@ -136,6 +154,7 @@ impl Run {
         self.0.len() - HEAD_BYTES_MAX
     }
 
+    #[inline]
     pub(super) fn push(&mut self, entry: &Entry<'_>) {
         entry.put(&mut self.0);
     }
@@ -162,7 +181,7 @@ mod tests {
 
     #[test]
     fn run_and_tail_are_the_request_that_prost_would_encode() {
-        let records = vec![
+        let mut records = vec![
             proto::Record {
                 key: Some("stand-1".into()),
                 value: Some(vec![7; 20_000].into()),
@@ -190,6 +209,18 @@ mod tests {
                 ..proto::Record::default()
             },
         ];
+        let set: [fn(&mut proto::Record); 5] = [
+            |record| record.headers = vec![proto::Header::default()],
+            |record| record.timestamp_ms = 1,
+            |record| record.deliver_at_ms = 1,
+            |record| record.priority = 1,
+            |record| record.offset = 1,
+        ];
+        records.extend(set.map(|set| {
+            let mut record = proto::Record::default();
+            set(&mut record);
+            record
+        }));
         let mut run = Run::with_capacity(0);
         for record in &records {
             let before = run.len();

@@ -91,6 +91,15 @@ impl Lanes {
         &mut self.open[lane]
     }
 
+    /// The open batch of the only lane there is.
+    #[inline]
+    pub(super) fn only_batch(&mut self) -> Option<&mut OpenBatch> {
+        match &mut self.open[..] {
+            [only] => only.as_mut(),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.open.iter().all(Option::is_none)
     }

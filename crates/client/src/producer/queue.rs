@@ -208,6 +208,10 @@ impl Queue {
         let mut state = self.lock();
         for record in records.iter().take(RECORDS_AT_A_TIME) {
             let entry = Entry::new(record);
+            if state.push_behind(&entry, &self.bounds, self.room_bytes) {
+                added += 1;
+                continue;
+            }
             let pushed = self
                 .bounds
                 .check(&entry)
@@ -453,6 +457,27 @@ fn not_sent() -> Error {
 }
 
 impl State {
+    /// Adds a record behind the one before, if that is all there is to do: nothing is begun, filled or waited for.
+    #[inline]
+    fn push_behind(&mut self, entry: &Entry<'_>, bounds: &Bounds, room_bytes: usize) -> bool {
+        let is_undisturbed = !self.has_filled_batch && self.waiting == 0;
+        // After the end none is open.
+        let Some(open) = self.lanes.only_batch().filter(|_| is_undisturbed) else {
+            return false;
+        };
+        let entry_bytes = entry.len();
+        let taken_bytes = self.taken_bytes + entry_bytes;
+        let fits = entry.body_bytes <= bounds.record_bytes_max
+            && open.len() + entry_bytes < bounds.batch_bytes
+            && open.record_count() + 1 < bounds.batch_records
+            && taken_bytes <= room_bytes;
+        if fits {
+            open.push(entry, entry_bytes);
+            self.taken_bytes = taken_bytes;
+        }
+        fits
+    }
+
     fn seal(&mut self, lane: usize) {
         if let Some(open) = self.lanes.batch(lane).take() {
             self.capacity = open.len();
