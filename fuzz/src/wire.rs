@@ -40,6 +40,9 @@ fn assert_same(taken: ProduceRequest, mut decoded: v1::ProduceRequest) {
     let records = std::mem::take(&mut decoded.records);
     let again = v1::ProduceRequest::decode(&*taken.records).expect("they decoded before");
     assert_eq!(again.records, records);
+    if let Some(count) = taken.record_count {
+        assert_eq!(count as usize, records.len());
+    }
     assert_eq!(taken.fields, decoded);
 }
 

@@ -56,6 +56,7 @@ pub use cursor::{Cursor, PartitionOffsets, Start, Stop};
 pub use error::{Error, OpenError};
 pub use fetch::{FetchRequest, Fetched};
 pub use flowstone_disk::Env;
+pub use flowstone_format::leading_records;
 pub use group::{
     GroupInfo, GroupOffset, GroupState, MemberInfo, ResetOffsets, ResetTarget, ResetTo,
 };

@@ -30,6 +30,8 @@ pub struct ProduceRequest {
     pub acks: Option<Acks>,
     /// A run of `0A len Record`, as the client sent it.
     pub records: Bytes,
+    /// How many `records` are by their lengths, if somebody has counted them ([`leading_records`](crate::leading_records)).
+    pub record_count: Option<u32>,
     /// Makes the request safe to repeat.
     pub producer: Option<Producer>,
     /// Append only if the partition's next offset is this one. Needs `partition`. Looked at after
@@ -268,7 +270,7 @@ impl Submission {
                 },
             },
         };
-        let (routed, limits) = scan(core, &now, &self.request.records, placement)?;
+        let (routed, limits) = scan(core, &now, &self.request, placement)?;
         for part in &routed.parts {
             let partition = &now.partitions[part.partition as usize];
             if let Some(refusal) = partition.refusal() {
@@ -327,10 +329,11 @@ impl Prepared {
 fn scan(
     core: &Core,
     now: &TopicNow,
-    records: &Bytes,
+    request: &ProduceRequest,
     placement: Placement,
 ) -> Result<(Routed, RecordLimits), Error> {
     let limits = &core.config.limits;
+    let records = &request.records;
     if records.is_empty() {
         return Err(invalid("records", "a request has at least one record"));
     }
@@ -346,6 +349,6 @@ fn scan(
         max_records: limits.max_records_per_request,
         max_timestamp_ms: core.env.clock.now_ms().saturating_add(MAX_AHEAD_MS),
     };
-    let routed = route(records, &record_limits, placement)?;
+    let routed = route(records, request.record_count, &record_limits, placement)?;
     Ok((routed, record_limits))
 }

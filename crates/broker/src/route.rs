@@ -4,7 +4,7 @@ mod murmur2;
 
 use std::ops::Range;
 
-use flowstone_format::{Record, RecordError, RecordLimits, Records, count_records};
+use flowstone_format::{Record, RecordError, RecordLimits, Records, leading_records};
 
 pub(crate) use murmur2::murmur2;
 
@@ -67,15 +67,16 @@ impl Placement {
     }
 }
 
-/// Scans a request's records and sorts them by partition. Where all go to one, they are only counted:
-/// building its frame scans them.
+/// Scans a request's records and sorts them by partition. Where all go to one, they are only counted, unless that was
+/// done: building its frame scans them.
 pub(crate) fn route(
     request: &[u8],
+    counted: Option<u32>,
     limits: &RecordLimits,
     placement: Placement,
 ) -> Result<Routed, RecordError> {
     if let Some(partition) = placement.only()
-        && let Some(record_count) = count_records(request)
+        && let Some(record_count) = counted.or_else(|| count(request))
         && record_count <= limits.max_records
     {
         return Ok(Routed::whole(partition, request.len(), record_count));
@@ -87,6 +88,12 @@ pub(crate) fn route(
         routed.add(&mut parts, placement.of(&record), range);
     }
     Ok(routed)
+}
+
+/// How many records a run has, if it is nothing else.
+fn count(run: &[u8]) -> Option<u32> {
+    let (end, count) = leading_records(run);
+    (end == run.len()).then_some(count)
 }
 
 impl Routed {

@@ -56,4 +56,4 @@ pub use producers::{
 };
 pub use record::{MAX_BROKER_BYTES, Record, RecordLimits, Records};
 pub use segment::{SEGMENT_HEADER_LEN, SEGMENT_MAGIC, SEGMENT_VERSION, SegmentHeader};
-pub use stored::{count_records, skip_records};
+pub use stored::{leading_records, skip_records};

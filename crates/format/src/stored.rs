@@ -177,14 +177,15 @@ pub fn skip_records(payload: &[u8], n: u32) -> Option<usize> {
     Some(at)
 }
 
-/// How many records a run holds, by their lengths alone; `None` where it is no run of records.
-pub fn count_records(run: &[u8]) -> Option<u32> {
+/// The records at the front of some bytes, by their lengths alone: where the last one ends, and how many they are.
+/// Whatever else follows, or is odd about the next one, ends them.
+pub fn leading_records(bytes: &[u8]) -> (usize, u32) {
     let (mut at, mut count) = (0, 0);
-    while at < run.len() {
-        at += skip_records(&run[at..], 1)?;
+    while let Some(len) = skip_records(&bytes[at..], 1) {
+        at += len;
         count += 1;
     }
-    Some(count)
+    (at, count)
 }
 
 #[cfg(test)]
@@ -297,8 +298,10 @@ mod tests {
         assert_eq!(skip_records(&payload[..5], 2), None);
         assert_eq!(skip_records(&[0x12, 0x00], 1), None);
         assert_eq!(skip_records(&[0x0A], 1), None);
-        assert_eq!(count_records(&payload), Some(2));
-        assert_eq!(count_records(&[]), Some(0));
-        assert_eq!(count_records(&payload[..5]), None);
+        assert_eq!(leading_records(&payload), (6, 2));
+        assert_eq!(leading_records(&[]), (0, 0));
+        assert_eq!(leading_records(&payload[..5]), (2, 1));
+        let odd = [&payload[..], &[0x0A, 0x80, 0x00]].concat();
+        assert_eq!(leading_records(&odd), (6, 2));
     }
 }

@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use flowstone_broker::Error;
+use flowstone_broker::{Error, leading_records};
 use flowstone_proto::v1;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use prost::{DecodeError, Message};
@@ -44,6 +44,8 @@ pub trait ToWire {
 pub struct ProduceRequest {
     /// The run of `0A len Record`, unchecked.
     pub records: Bytes,
+    /// How many these are by their lengths, where finding their end has told.
+    pub record_count: Option<u32>,
     /// All other fields; its `records` are empty.
     pub fields: v1::ProduceRequest,
 }
@@ -100,8 +102,10 @@ impl<M: Message + Default> FromWire for M {
 
 impl FromWire for ProduceRequest {
     fn from_wire(message: Bytes) -> Result<Self, Error> {
-        let (records, rest) = split(&message).map_err(|error| undecodable(&error))?;
+        let (run, count) = leading_records(&message);
+        let (records, rest) = split(&message, run).map_err(|error| undecodable(&error))?;
         Ok(Self {
+            record_count: (records.len() == run).then_some(count),
             records,
             fields: v1::ProduceRequest::from_wire(rest)?,
         })
@@ -117,13 +121,12 @@ impl FromWire for ProduceStreamRequest {
     }
 }
 
-/// Separates field 1 from all others, each in the order it had. Slices of the message where that is one
-/// piece, which is what every encoder makes; copied together otherwise.
-fn split(message: &Bytes) -> Result<(Bytes, Bytes), DecodeError> {
+/// Separates field 1 from all others, each in the order it had; so many bytes at the front are known to be of field 1.
+/// Slices of the message where that is one piece, which is what every encoder makes; copied together otherwise.
+fn split(message: &Bytes, run: usize) -> Result<(Bytes, Bytes), DecodeError> {
     // A record of the wrong wire type is left to prost, which refuses it by name.
     let is_record =
         |field: &Field| field.is(RECORDS) && field.wire_type == WireType::LengthDelimited;
-    let run = leading_run(message);
     let (mut records, mut rest) = (Extent::default(), Extent::default());
     records.add(0..run);
     for field in (Fields { message, at: run }) {
@@ -142,34 +145,6 @@ fn split(message: &Bytes) -> Result<(Bytes, Bytes), DecodeError> {
     };
     let records = records.of(message, || ranges(true));
     Ok((records, rest.of(message, || ranges(false))))
-}
-
-/// Where the run of records at the beginning of a message ends. What is odd there is left to prost.
-fn leading_run(message: &[u8]) -> usize {
-    const RECORD_TAG: u8 = 0x0A;
-    let mut at = 0;
-    while message.get(at) == Some(&RECORD_TAG) {
-        let mut len = 0;
-        let mut next = at + 1;
-        for shift in [0, 7, 14, 21] {
-            let Some(byte) = message.get(next) else {
-                return at;
-            };
-            next += 1;
-            len |= usize::from(byte & 0x7F) << shift;
-            if byte & 0x80 == 0 {
-                break;
-            }
-            if shift == 21 {
-                return at;
-            }
-        }
-        if len > message.len() - next {
-            return at;
-        }
-        at = next + len;
-    }
-    at
 }
 
 /// What the embedded message in field 1 holds. Several of them are merged, as protobuf has it, which for

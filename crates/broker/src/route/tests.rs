@@ -32,7 +32,7 @@ fn run(keys: &[Option<&str>]) -> Vec<u8> {
 }
 
 fn routed(request: &[u8], placement: Placement) -> Routed {
-    route(request, &RecordLimits::default(), placement).expect("the records are well formed")
+    route(request, None, &RecordLimits::default(), placement).expect("the records are well formed")
 }
 
 fn by_key(partition_count: u32, keyless: u32) -> Placement {
@@ -80,9 +80,9 @@ fn where_there_is_one_partition_only_what_is_no_run_of_records_is_refused() {
         let whole = routed(&unknown_field, placement);
         assert_eq!(whole.order, [(0, 1)], "its frame finds it out");
         let cut = [&unknown_field[..], &[0x0a, 0x05, 0x12]].concat();
-        let error = route(&cut, &limits, placement).expect_err("it is cut off");
+        let error = route(&cut, None, &limits, placement).expect_err("it is cut off");
         assert_eq!(error.index, 0, "the first that is wrong");
-        let many = route(&[0x0a, 0, 0x0a, 0, 0x0a, 0], &limits, placement);
+        let many = route(&[0x0a, 0, 0x0a, 0, 0x0a, 0], None, &limits, placement);
         assert_eq!(many.expect_err("too many").index, 2);
     }
 }
@@ -92,7 +92,7 @@ fn the_first_bad_record_is_told_by_its_index() {
     let mut request = run(&[Some("a"), Some("b")]);
     request.extend_from_slice(&[0x0a, 0x02, 0x58, 0x01]);
     let limits = RecordLimits::default();
-    let error = route(&request, &limits, by_key(4, 0)).expect_err("field 11 is unknown");
+    let error = route(&request, None, &limits, by_key(4, 0)).expect_err("field 11 is unknown");
     assert_eq!(error.index, 2);
 }
 

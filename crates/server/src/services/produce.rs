@@ -59,15 +59,16 @@ impl Services {
                 limit,
             ));
         }
-        let wire::ProduceRequest { records, fields } = request;
-        broker_request(records, fields).map_err(failed)
+        broker_request(request).map_err(failed)
     }
 }
 
-fn broker_request(
-    records: bytes::Bytes,
-    request: v1::ProduceRequest,
-) -> Result<ProduceRequest, Error> {
+fn broker_request(request: wire::ProduceRequest) -> Result<ProduceRequest, Error> {
+    let wire::ProduceRequest {
+        records,
+        record_count,
+        fields: request,
+    } = request;
     let partition = request
         .partition
         .map(|partition| fields::count("partition", partition))
@@ -86,6 +87,7 @@ fn broker_request(
         partition,
         acks: fields::acks("acks", request.acks)?,
         records,
+        record_count,
         producer,
         expected_offset,
     })

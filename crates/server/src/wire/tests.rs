@@ -47,6 +47,14 @@ fn without_records(mut request: v1::ProduceRequest) -> v1::ProduceRequest {
     request
 }
 
+/// What a message without a field is.
+fn nothing() -> ProduceRequest {
+    ProduceRequest {
+        record_count: Some(0),
+        ..ProduceRequest::default()
+    }
+}
+
 fn invalid_field(error: Error) -> (String, String) {
     match error {
         Error::InvalidField { field, detail } => (field, detail),
@@ -61,6 +69,7 @@ fn a_request_that_prost_encoded_is_split_without_a_copy() {
         let message = Bytes::from(whole.encode_to_vec());
         let parsed = ProduceRequest::from_wire(message.clone()).expect("valid");
         assert_eq!(parsed.records, run_of(&whole.records));
+        assert_eq!(parsed.record_count, Some(count as u32));
         assert_eq!(parsed.fields, without_records(whole));
         if count > 0 {
             assert_eq!(parsed.records.as_ptr(), message.as_ptr(), "a slice of it");
@@ -68,7 +77,7 @@ fn a_request_that_prost_encoded_is_split_without_a_copy() {
     }
     assert_eq!(
         ProduceRequest::from_wire(Bytes::new()).expect("an empty message is one"),
-        ProduceRequest::default()
+        nothing()
     );
 }
 
@@ -98,6 +107,7 @@ fn scattered_records_come_together_in_order_and_unknown_fields_are_ignored() {
         &parsed.records[..],
         b"\x0A\x03\x0A\x01a\x0A\x03\x0A\x01b\x0A\x00\x0A\x03\x0A\x01c"
     );
+    assert_eq!(parsed.record_count, None);
     assert_eq!(parsed.fields.topic, "two");
 }
 
@@ -107,6 +117,7 @@ fn the_records_region_stays_as_it_was_sent_however_odd() {
     let parsed =
         ProduceRequest::from_wire(Bytes::from_static(odd)).expect("for the scanner to refuse");
     assert_eq!(&parsed.records[..], odd);
+    assert_eq!(parsed.record_count, None);
 }
 
 #[test]
@@ -161,7 +172,7 @@ fn a_stream_request_holds_a_produce_request() {
         ProduceStreamRequest { produce: None }
     );
     let empty = ProduceStreamRequest::from_wire(Bytes::from_static(b"\x0A\x00")).expect("valid");
-    assert_eq!(empty.produce, Some(ProduceRequest::default()));
+    assert_eq!(empty.produce, Some(nothing()));
 }
 
 #[test]

@@ -56,6 +56,7 @@ impl Request {
             partition: self.partition,
             acks,
             records: encode(&self.sent.records),
+            record_count: None,
             producer: Some(Producer {
                 id: NAMES[self.who].to_owned(),
                 epoch: if self.is_named() { epoch } else { 0 },
