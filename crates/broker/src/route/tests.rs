@@ -88,6 +88,20 @@ fn where_there_is_one_partition_only_what_is_no_run_of_records_is_refused() {
 }
 
 #[test]
+fn what_was_counted_is_not_counted_again() {
+    let request = run(&[None, None]);
+    let limits = RecordLimits::default();
+    let told = route(&request, Some(7), &limits, Placement::Fixed(3)).expect("not looked at");
+    assert_eq!(told, Routed::whole(3, request.len(), 7));
+    let sorted = route(&request, Some(7), &limits, by_key(4, 1)).expect("well formed");
+    assert_eq!(
+        sorted.order,
+        [(0, 2)],
+        "those that are sorted are looked at anyway"
+    );
+}
+
+#[test]
 fn the_first_bad_record_is_told_by_its_index() {
     let mut request = run(&[Some("a"), Some("b")]);
     request.extend_from_slice(&[0x0a, 0x02, 0x58, 0x01]);

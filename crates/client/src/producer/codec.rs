@@ -24,13 +24,11 @@ pub(super) struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    #[inline]
     pub(super) fn new(record: &'a proto::Record) -> Self {
-        let body_bytes = match is_plain(record) {
-            true => bytes_len(&record.key) + bytes_len(&record.value),
-            false => record.encoded_len(),
-        };
-        Self { record, body_bytes }
+        Self {
+            record,
+            body_bytes: record.encoded_len(),
+        }
     }
 
     /// With what stands before it.
@@ -52,9 +50,6 @@ impl<'a> Entry<'a> {
             put_head(run, tag::VALUE, value.len());
             run.extend_from_slice(value);
         }
-        if is_plain(record) {
-            return;
-        }
         for header in &record.headers {
             put_head(run, tag::HEADER, header.encoded_len());
             header.encode(run).expect("a Vec grows as needed");
@@ -71,19 +66,6 @@ impl<'a> Entry<'a> {
             }
         }
     }
-}
-
-/// Whether a record has nothing but a key and a value.
-#[inline]
-fn is_plain(record: &proto::Record) -> bool {
-    let numbers = record.timestamp_ms | record.deliver_at_ms | record.offset;
-    record.headers.is_empty() && numbers == 0 && record.priority == 0
-}
-
-/// What a field of bytes takes, with its tag and length.
-#[inline]
-fn bytes_len(field: &Option<Bytes>) -> usize {
-    field.as_ref().map_or(0, |bytes| entry_len(bytes.len()))
 }
 
 /// The tag of a delimited field and its length, which is short nearly always and then put in at once.
